@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * append.c - the write path: an entry, or a batch, goes to the end of a topic.
+ *
+ * Serves the public interface and stage.c; uses space for blocks and syncer for durability.
+ *
+ * The happy path, under LOCK_APPEND of the topic and nothing else: there is room in the newest
+ * block and disk space below it was taken already (with zeros, in chunks that grow with the
+ * rate); data and header of each record are stored through the mapping; the new end is published;
+ * the topic is put on the syncer's list if it is not there.  No allocation, no system call.
+ *
+ * An append that must be durable stores by pwritev(2) instead, because a store through the mapping
+ * makes the whole of a large page dirty and the sync after it write that much; both see the same
+ * page cache.  The sync happens after LOCK_APPEND was released, and is shared (syncer.c).
+ *
+ * Failure: until the end is published nothing has happened.  Space is taken before a record is
+ * stored, so a full disk is met there, by -ENOSPC.  A fault while storing is -EIO for this call;
+ * what it left behind the end is written over by the next append.
+ */
+#include "store.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "crc32c.h"
+#include "guard.h"
+#include "os.h"
+
+#define WRITEV_ENTRIES 32u /* entries that one pwritev takes */
+
+int append_check_locked(struct walrus_topic *topic)
+{
+    if (atomic_load_explicit(&topic->removed, memory_order_relaxed))
+        return -ENODEV;
+    return atomic_load_explicit(&topic->error, memory_order_relaxed);
+}
+
+/* Takes disk space of a block up to `upto`, with zeros; counts it against the topic's limit. */
+static int allocate_upto(struct walrus_topic *topic, struct block *block, uint64_t upto)
+{
+    uint64_t more = upto - block->alloc_end;
+    uint64_t limit = atomic_load_explicit(&topic->limit_now, memory_order_relaxed);
+    if (limit && atomic_load(&topic->disk_bytes) + more > limit)
+        return -ENOSPC;
+    int r = os_zero(block->file->fd, block_file_off(block) + block->alloc_end, more);
+    if (r < 0)
+        return r;
+    atomic_fetch_add(&topic->disk_bytes, more);
+    block->alloc_end = (uint32_t)upto;
+    return 0;
+}
+
+int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint64_t upto,
+                           uint64_t now_ns)
+{
+    if (upto <= block->alloc_end)
+        return 0;
+    /* A busy topic takes twice as much each time, a quiet one begins small again. */
+    if (now_ns - topic->chunk_time_ns < 1000000000u)
+        topic->chunk_size = MIN(topic->chunk_size * 2, CHUNK_SIZE_MAX);
+    else
+        topic->chunk_size = CHUNK_SIZE_MIN;
+    topic->chunk_time_ns = now_ns;
+    uint64_t least = round_up(upto, FORMAT_PAGE_SIZE);
+    uint64_t ahead = MIN(round_up(upto, topic->chunk_size), topic->store->super.block_size);
+    int r = allocate_upto(topic, block, MAX(least, ahead));
+    if ((r == -ENOSPC || r == -EDQUOT) && least < ahead)
+        r = allocate_upto(topic, block, least);
+    return r;
+}
+
+static int file_sync(struct file *file)
+{
+    struct durable_ticket ticket;
+    durable_begin(&file->durable, &ticket);
+    return durable_end(&file->durable, &ticket, os_fdatasync(file->fd));
+}
+
+/*
+ * Zeroes what lies behind the end that recovery found, durably, before anything is stored there.
+ * First what recovery noted of the block becomes durable: what is zeroed may have been the proof
+ * that an earlier entry, since damaged, was there.
+ */
+int append_trim(struct walrus_topic *topic, struct block *block)
+{
+    uint32_t end = atomic_load_explicit(&block->end, memory_order_relaxed);
+    uint64_t base = block_file_off(block), page_end = round_up(end, FORMAT_PAGE_SIZE);
+    uint32_t block_size = topic->store->super.block_size;
+    int r = file_sync(block->file);
+    if (r == 0 && page_end > end)
+        r = os_zero(block->file->fd, base + end, page_end - end);
+    if (r == 0 && page_end < block_size) {
+        r = os_punch(block->file->fd, base + page_end, block_size - page_end);
+        if (r == -EOPNOTSUPP)
+            r = os_zero(block->file->fd, base + page_end, block_size - page_end);
+    }
+    if (r == 0)
+        r = file_sync(block->file);
+    if (r == 0)
+        block->trim = false;
+    return r;
+}
+
+/* Puts a block that was filled in at the end of the list, as the tail; nothing goes into the one
+ * before any more.  Under LOCK_APPEND. */
+void append_link_locked(struct walrus_topic *topic, struct block *block)
+{
+    struct tail_snap tail = topic_tail(topic);
+    lock_acquire(&topic->blocks_lock);
+    if (list_empty(&topic->blocks))
+        atomic_store(&topic->oldest_end_seq, UINT64_MAX);
+    else if (topic->blocks.next->next == &topic->blocks)
+        atomic_store(&topic->oldest_end_seq, block_end_seq(tail.block));
+    list_push_back(&topic->blocks, &block->node);
+    topic->block_seq_next = block->block_seq + 1;
+    topic_tail_publish(topic, tail.seq, tail.bytes, block,
+                       atomic_load_explicit(&block->end, memory_order_relaxed));
+    if (tail.block)
+        atomic_store_explicit(&tail.block->next, block, memory_order_release);
+    lock_release(&topic->blocks_lock);
+    topic->roll = false;
+}
+
+int append_roll_locked(struct walrus_topic *topic, uint32_t want)
+{
+    struct tail_snap tail = topic_tail(topic);
+    struct block *block;
+    int r = space_take(topic->store, &block);
+    if (r < 0)
+        return r;
+    block->topic_id = topic->id;
+    block->block_seq = topic->block_seq_next;
+    block->first_seq = tail.seq;
+    block->first_byte = tail.bytes;
+    if (want)
+        r = append_allocate_locked(topic, block, want, realtime_ns());
+    if (r == 0)
+        r = block_table_activate(block);
+    if (r < 0) {
+        atomic_fetch_sub(&topic->disk_bytes, block->alloc_end);
+        space_free(topic->store, block);
+        return r;
+    }
+    append_link_locked(topic, block);
+    if (tail.block)
+        syncer_mark(topic, true); /* the full one is synced and sealed in any mode */
+    return 0;
+}
+
+/* Makes sure that `size` bytes fit behind the tail, on disk too. */
+static int append_reserve_locked(struct walrus_topic *topic, uint64_t size, uint64_t now_ns)
+{
+    struct tail_snap tail = topic_tail(topic);
+    if (!tail.block || topic->roll || tail.off + size > topic->store->super.block_size)
+        return append_roll_locked(topic, (uint32_t)size);
+    if (tail.off + size <= tail.block->alloc_end && !tail.block->trim)
+        return 0;
+    if (tail.block->trim) {
+        int r = append_trim(topic, tail.block);
+        if (r < 0)
+            return r;
+    }
+    return append_allocate_locked(topic, tail.block, tail.off + size, now_ns);
+}
+
+uint32_t append_undurable(const struct walrus_topic *topic, uint64_t seq)
+{
+    uint64_t durable = atomic_load_explicit(&topic->durable_seq, memory_order_relaxed);
+    return seq <= durable ? 0 : (uint32_t)MIN(seq - durable, UINT32_MAX);
+}
+
+/* What one append carries from step to step. */
+struct append {
+    struct walrus_topic *topic;
+    const struct iovec *entries;
+    size_t count;
+    const uint64_t *time_ns;
+    uint64_t now_ns;
+    struct block *block;
+    uint32_t off;     /* where the next record goes */
+    uint64_t seq;     /* its number */
+    uint64_t bytes;   /* payload bytes so far */
+    uint64_t last_ns; /* latest time so far */
+};
+
+static void append_header(struct append *a, size_t i, struct format_record *ret_header)
+{
+    struct record_info info = {
+        .flags = i + 1 < a->count ? FORMAT_MORE : 0,
+        .size = (uint32_t)a->entries[i].iov_len,
+        .total = (uint32_t)a->entries[i].iov_len,
+        .seq = a->seq,
+        .time_ns = a->time_ns && a->time_ns[i] ? a->time_ns[i] : a->now_ns,
+        .undurable = append_undurable(a->topic, a->seq),
+        .data_crc = crc32c(0, a->entries[i].iov_base, a->entries[i].iov_len),
+    };
+    format_record_encode(ret_header, &info, a->block->seed, a->off);
+    a->off += (uint32_t)format_record_extent(info.size);
+    a->seq++;
+    a->bytes += info.size;
+    a->last_ns = MAX(a->last_ns, info.time_ns);
+}
+
+static int append_store(struct append *a)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        struct format_record header;
+        uint8_t *to = a->block->base + a->off;
+        append_header(a, i, &header);
+        int r =
+            guard_store(to, &header, sizeof(header), a->entries[i].iov_base, a->entries[i].iov_len);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int append_write(struct append *a)
+{
+    static const uint8_t zeros[FORMAT_RECORD_ALIGN];
+    struct format_record headers[WRITEV_ENTRIES];
+    struct iovec iov[WRITEV_ENTRIES * 3];
+    for (size_t i = 0; i < a->count;) {
+        uint64_t off = block_file_off(a->block) + a->off;
+        int n = 0;
+        for (size_t k = 0; k < WRITEV_ENTRIES && i < a->count; k++, i++) {
+            size_t size = a->entries[i].iov_len;
+            append_header(a, i, &headers[k]);
+            iov[n++] = (struct iovec){&headers[k], sizeof(headers[k])};
+            iov[n++] = a->entries[i];
+            iov[n++] = (struct iovec){(void *)(uintptr_t)zeros,
+                                      format_record_extent(size) - FORMAT_RECORD_SIZE - size};
+        }
+        int r = os_writev(a->block->file->fd, iov, n, off, false);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Stores the records and publishes them.  Room is there. */
+static int append_commit_locked(struct append *a, bool durable)
+{
+    struct walrus_topic *topic = a->topic;
+    struct tail_snap tail = topic_tail(topic);
+    a->block = tail.block;
+    a->off = tail.off;
+    a->seq = tail.seq;
+    int r = durable ? append_write(a) : append_store(a);
+    if (r < 0)
+        return r;
+    struct block *block = a->block;
+    block->count += (uint32_t)a->count;
+    block->bytes += a->bytes;
+    block->last_time_ns = MAX(block->last_time_ns, a->last_ns);
+    atomic_store_explicit(&block->end, a->off, memory_order_release);
+    atomic_store_explicit(&topic->last_time_ns, a->last_ns, memory_order_relaxed);
+    topic_tail_publish(topic, a->seq, tail.bytes + a->bytes, block, a->off);
+    return 0;
+}
+
+int append_done(struct walrus_topic *topic, uint64_t end_seq, bool durable)
+{
+    if (atomic_load_explicit(&topic->watch_count, memory_order_seq_cst))
+        topic_fire(topic);
+    if (durable)
+        return topic_sync_to(topic, end_seq, false);
+    syncer_mark(topic, false);
+    return 0;
+}
+
+/* Bytes of all the records, or why the batch cannot be. */
+static int append_measure(const struct iovec *entries, size_t count, uint64_t *ret_size)
+{
+    if (count > WALRUS_BATCH_COUNT_MAX)
+        return -EMSGSIZE;
+    uint64_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].iov_len > WALRUS_ENTRY_SIZE_MAX)
+            return -EMSGSIZE;
+        size += format_record_extent(entries[i].iov_len);
+    }
+    *ret_size = size;
+    return 0;
+}
+
+int walrus_topic_append(struct walrus_topic *topic, const struct iovec *entries, size_t count,
+                        const struct walrus_append_options *options, uint64_t *ret_seq)
+{
+    uint64_t size;
+    int r = append_measure(entries, count, &size);
+    if (r < 0)
+        return r;
+    struct walrus *store = topic->store;
+    if (store->read_only)
+        return -EROFS;
+    bool durable = (options && options->durable) || store->options.fsync == WALRUS_FSYNC_EACH;
+    struct append a = {.topic = topic,
+                       .entries = entries,
+                       .count = count,
+                       .time_ns = options ? options->time_ns : NULL,
+                       .now_ns = realtime_ns()};
+    uint64_t first;
+    if (count > 0 && size > store->super.block_size) {
+        r = stage_append(topic, entries, count, a.time_ns, a.now_ns, &first);
+    } else {
+        lock_acquire(&topic->append_lock);
+        r = append_check_locked(topic);
+        if (r == 0 && count > 0)
+            r = append_reserve_locked(topic, size, a.now_ns);
+        if (r == 0 && count > 0)
+            r = append_commit_locked(&a, durable);
+        first = (count ? a.seq : topic_tail(topic).seq) - count;
+        lock_release(&topic->append_lock);
+        if (r == 0 && count == 0)
+            first += count;
+    }
+    if (r < 0)
+        return r;
+    if (ret_seq)
+        *ret_seq = first;
+    return count ? append_done(topic, first + count, durable) : 0;
+}
+
+bool walrus_fsync_each(struct walrus *store)
+{
+    return store->options.fsync == WALRUS_FSYNC_EACH;
+}

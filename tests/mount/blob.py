@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`blob`: everything from open to close is one entry."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+
+import lib
+from lib import case, equal, fails_with
+
+
+@case("what is written between open and close is one entry, there when close returns")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    for _ in range(10):
+        os.write(fd, b"part ")
+    equal(t.status()["entries"], 0, "entries while it is open")
+    os.close(fd)
+    equal((t.next(), t.next()), (b"part " * 10, b""))
+
+
+@case("a file of 50 MB comes through cp and back, byte for byte")
+def _(m):
+    t = m.topic()
+    source, target = os.path.join(m.work, "source"), os.path.join(m.work, "target")
+    with open(source, "wb") as f:
+        f.write(os.urandom(1 << 20) * 50)
+    subprocess.run(["cp", source, t.file("blob")], check=True)
+    equal(t.status()["entries"], 1, "entries")
+    shutil.copyfile(t.file("next"), target)
+    subprocess.run(["cmp", source, target], check=True)
+
+
+@case("children that share the file write one blob")
+def _(m):
+    t = m.topic()
+    subprocess.run(["bash", "-c", '{ /bin/echo a; /bin/echo b; } > "$0"', t.file("blob")], check=True)
+    equal((t.next(), t.next()), (b"a\nb\n", b""))
+
+
+@case("nothing written is no entry")
+def _(m):
+    t = m.topic()
+    os.close(os.open(t.file("blob"), os.O_WRONLY | os.O_TRUNC))
+    equal(t.status()["entries"], 0, "entries")
+
+
+@case("a gap or an overwrite is EINVAL and drops the blob")
+def _(m):
+    t = m.topic()
+    for at in (20, 0):
+        fd = os.open(t.file("blob"), os.O_WRONLY)
+        os.write(fd, b"0123456789")
+        with fails_with(errno.EINVAL):
+            os.pwrite(fd, b"x", at)
+        lib.close_dead(fd)
+    equal(t.status()["entries"], 0, "entries")
+
+
+@case("fsync commits, and what is written after it is another entry", "-o", "fsync=never")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    os.write(fd, b"first")
+    os.fsync(fd)
+    equal((t.status()["entries"], t.status()["durable"]), (1, 1), "entries and durable")
+    os.write(fd, b"second")
+    os.close(fd)
+    equal([t.next(), t.next(), t.next()], [b"first", b"second", b""])
+
+
+@case("a writer that a signal killed leaves no entry")
+def _(m):
+    t = m.topic()
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            fd = os.open(t.file("blob"), os.O_WRONLY)
+            os.write(fd, b"half of it")
+            os.write(w, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.read(r, 1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    t.append(b"after")
+    equal([t.next(), t.next()], [b"after", b""])
+
+
+if __name__ == "__main__":
+    lib.main()

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""lib.py - what a Python test of a mounted store is written with.
+
+A test file is a list of functions marked @case("a sentence about behaviour"), and ends with
+lib.main().  Every case gets a Mount of its own: a store and a mount point in a directory of its own,
+the daemon in the foreground with its stderr captured.  After the case it is unmounted, the daemon has
+to exit with 0, and its stderr must hold nothing suspicious but what the case allows.  The results go
+to stdout as TAP, one line a case; tests/mount/run counts them.  The shell twin is lib.sh.
+
+From the environment: WALRUSFS, the daemon's program; WALRUSFS_CASE, a regular expression that picks
+the cases to run.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+WALRUSFS = os.environ.get("WALRUSFS") or os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "fs", "walrusfs")
+APPEND_MAX = 1044480  # bytes in one write to `append`: max_write less one page
+DEADLY = re.compile(r"Sanitizer|runtime error:|[Aa]ssert")  # never fine
+SUSPICIOUS = re.compile(r"^(walrusfs: )?error|\bERROR\b")  # fine where a case damages something
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+_cases = []
+
+
+class Skip(Exception):
+    """The test cannot be run here; the text says why."""
+
+
+def case(sentence, *options, mounted=True, allow=None):
+    """Marks a test.  `options` go to the daemon; `allow` matches error lines that are fine."""
+    def mark(function):
+        _cases.append((sentence, function, options, mounted, allow))
+        return function
+    return mark
+
+
+@contextlib.contextmanager
+def fails_with(*numbers):
+    """What is inside has to fail with one of these errno values."""
+    names = "/".join(errno.errorcode[n] for n in numbers)
+    try:
+        yield
+    except OSError as e:
+        assert e.errno in numbers, f"expected {names}, got {errno.errorcode.get(e.errno)}: {e}"
+        return
+    raise AssertionError(f"expected {names}, but it worked")
+
+
+def until(what, condition, seconds=10):
+    """Waits until condition() holds; fails the test when it does not within the time."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def equal(got, expected, what="value"):
+    def short(v):
+        text = repr(v)
+        return text if len(text) < 300 else f"{text[:300]}... ({len(v)})"
+    assert got == expected, f"{what}: expected {short(expected)}, got {short(got)}"
+
+
+def write_once(path, data, flags=0):
+    """One open, one write(2), one close."""
+    fd = os.open(path, os.O_WRONLY | flags)
+    try:
+        return os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def read_all(path, size=1 << 20):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return read_fd(fd, size)
+    finally:
+        os.close(fd)
+
+
+def read_fd(fd, size=1 << 20):
+    parts = []
+    while part := os.read(fd, size):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def crc32c(data):
+    """The checksum of the format on disk, for tests that change a store by hand."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def close_dead(fd):
+    """Closes a file of a mount that is gone; close(2) may or may not say so."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def rename_with_flags(old, new, flags):
+    if LIBC.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def disk_used(path):
+    """Bytes on disk that the files below `path` take."""
+    total = 0
+    for top, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(top, name)).st_blocks * 512
+    return total
+
+
+class Topic:
+    """A topic's directory, with the calls that tests make most."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    def append(self, data):
+        equal(write_once(self.file("append"), data), len(data), "what write(2) returned")
+
+    def next(self):
+        return read_all(self.file("next"))
+
+    def drain(self):
+        return read_all(self.file("drain"))
+
+    def peek(self):
+        return read_all(self.file("peek"))
+
+    def offset(self):
+        return int(read_all(self.file("offset")))
+
+    def seek(self, text):
+        write_once(self.file("offset"), str(text).encode() + b"\n", os.O_TRUNC)
+
+    def status(self):
+        lines = read_all(self.file("status")).decode().splitlines()
+        return {key: int(value) for key, value in (line.split(" ", 1) for line in lines)}
+
+    def settled(self, **want):
+        """Waits for values in status: a close gives back in the background."""
+        until(f"{want} in {self.status()}",
+              lambda: all(self.status()[k] == v for k, v in want.items()))
+
+
+class Mount:
+    def __init__(self, work, options=()):
+        self.work = work
+        self.store = os.path.join(work, "store")
+        self.path = os.path.join(work, "m")
+        self.err_path = os.path.join(work, "daemon.err")
+        self.options = options
+        self.daemon = None
+        os.mkdir(self.path)
+
+    def stderr(self):
+        with contextlib.suppress(FileNotFoundError), open(self.err_path, errors="replace") as f:
+            return f.read()
+        return ""
+
+    def command(self, options=None, store=None, path=None):
+        return [WALRUSFS, "-f", *(self.options if options is None else options),
+                store or self.store, path or self.path]
+
+    def start(self, *options):
+        """Mounts, with other options than before if some are given."""
+        if options:
+            self.options = options
+        with open(self.err_path, "ab") as err:
+            self.daemon = subprocess.Popen(self.command(), stderr=err, stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.DEVNULL)
+        try:
+            until("the mount", self.ready, 30)
+        except BaseException:
+            self.kill()
+            raise
+
+    def ready(self):
+        assert self.daemon.poll() is None, f"the daemon ended with {self.daemon.returncode}"
+        with contextlib.suppress(OSError):
+            return os.path.ismount(self.path)
+
+    def wait_exit(self, seconds=30):
+        status = self.daemon.wait(seconds)
+        self.daemon = None
+        equal(status, 0, "the daemon's exit status")
+
+    def stop(self):
+        """Unmounts as a user does; the daemon has to end with 0.  A file that was closed just now
+        may keep the mount busy for a moment."""
+        def unmounted():
+            done = subprocess.run(["fusermount3", "-u", self.path], stderr=subprocess.PIPE)
+            return done.returncode == 0
+        until("unmounted", unmounted)
+        self.wait_exit()
+
+    def kill(self):
+        """The daemon dies at once; the dead mount is taken away."""
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+            self.daemon = None
+        self.detach()
+
+    def detach(self):
+        subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL)
+
+    def restart(self, *options):
+        self.stop()
+        self.start(*options)
+
+    def topic(self, name="t"):
+        path = os.path.join(self.path, name)
+        os.mkdir(path)
+        return Topic(path)
+
+    def find(self, name="t"):
+        return Topic(os.path.join(self.path, name))
+
+
+def told(error):
+    """What went wrong, and where in the test; the inside of this file is of no interest."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    places = [f"{os.path.basename(f.filename)}:{f.lineno}: {f.line}" for f in frames]
+    if not isinstance(error, (AssertionError, OSError)):
+        places.append(traceback.format_exc())
+    return "\n".join([*places, f"{type(error).__name__}: {error}"])
+
+
+def _run(function, options, mounted, allow):
+    """Runs one case; returns (result, text)."""
+    work = tempfile.mkdtemp(prefix="walrusfs-test.")
+    mount = Mount(work, options)
+    result, text = "ok", ""
+    try:
+        if mounted:
+            mount.start()
+        function(mount)
+        if mount.daemon is not None:
+            mount.stop()
+    except Skip as e:
+        result, text = "skip", str(e)
+    except Exception as e:
+        result, text = "not ok", told(e)
+    finally:
+        try:
+            if mount.daemon is not None:
+                mount.kill()
+        finally:
+            mount.detach()
+    err = mount.stderr()
+    bad = [line for line in err.splitlines()
+           if DEADLY.search(line)
+           or (SUSPICIOUS.search(line) and not (allow and re.search(allow, line)))]
+    if bad and result == "ok":
+        result, text = "not ok", "suspicious lines in the daemon's stderr:\n" + "\n".join(bad)
+    if result == "not ok" and err:
+        text += "\nthe daemon wrote:\n" + err[-4000:]
+    if not os.path.ismount(mount.path):
+        shutil.rmtree(work, ignore_errors=True)
+    return result, text
+
+
+def main():
+    if not os.access("/dev/fuse", os.W_OK):
+        print("skipped: /dev/fuse is not usable here")
+        sys.exit(77)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    pick = re.compile(os.environ.get("WALRUSFS_CASE", ""))
+    chosen = [c for c in _cases if pick.search(c[0])]
+    print(f"1..{len(chosen)}", flush=True)
+    failed = False
+    for number, (sentence, function, options, mounted, allow) in enumerate(chosen, 1):
+        start = time.monotonic()
+        result, text = _run(function, options, mounted, allow)
+        took = f"({time.monotonic() - start:.1f} s)"
+        if result == "skip":
+            print(f"ok {number} - {sentence} # SKIP {text}", flush=True)
+        else:
+            print(f"{result} {number} - {sentence} {took}", flush=True)
+        if result == "not ok":
+            failed = True
+            for line in text.splitlines():
+                print(f"  # {line}", flush=True)
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Owners and modes are kept, and the kernel holds everyone to them."""
+
+import errno
+import os
+import stat
+import subprocess
+
+import lib
+from lib import case, equal, fails_with
+
+OTHER = 65534  # nobody
+
+
+def as_other(function):
+    """Runs function() in a child that is nobody; returns its errno, or 0."""
+    pid = os.fork()
+    if pid == 0:
+        result = 255
+        try:
+            os.setgroups([])
+            os.setgid(OTHER)
+            os.setuid(OTHER)
+            function()
+            result = 0
+        except OSError as e:
+            result = e.errno
+        finally:
+            os._exit(result)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def shared(m):
+    if os.geteuid() != 0:
+        raise lib.Skip("needs root")
+    os.chmod(m.work, 0o755)
+    return m.topic()
+
+
+def mode(path):
+    return oct(stat.S_IMODE(os.stat(path).st_mode))
+
+
+@case("others may not take, seek or store, unless they are let", "-o", "allow_other")
+def _(m):
+    t = shared(m)
+    t.append(b"secret")
+    for name in ("next", "drain", "peek"):
+        equal(as_other(lambda: lib.read_all(t.file(name))), errno.EACCES, name)
+    equal(as_other(lambda: t.seek(0)), errno.EACCES, "offset")
+    equal(as_other(lambda: t.append(b"x")), errno.EACCES, "append")
+    os.chmod(t.path, 0o777)
+    equal(as_other(lambda: t.append(b"x")), 0, "append after chmod of the topic")
+    equal(as_other(lambda: lib.read_all(t.file("next"))), errno.EACCES, "next after chmod of the topic")
+    os.chmod(t.file("next"), 0o444)
+    equal(as_other(lambda: lib.read_all(t.file("drain"))), 0, "drain after chmod of next")
+    equal(as_other(lambda: os.mkdir(m.find("new").path)), errno.EACCES, "mkdir")
+    os.chmod(m.path, 0o1777)
+    equal(as_other(lambda: os.mkdir(m.find("new").path)), 0, "mkdir after chmod of the root")
+    equal(os.stat(m.find("new").path).st_uid, OTHER, "the owner of the new topic")
+
+
+@case("modes and owners survive a restart")
+def _(m):
+    t = shared(m)
+    os.chmod(t.path, 0o750)
+    os.chown(t.path, 12, 34)
+    os.chmod(t.file("next"), 0o440)
+    os.chmod(m.path, 0o1777)
+    m.kill()
+    m.start()
+    t = m.find()
+    s = os.stat(t.path)
+    equal((mode(t.path), s.st_uid, s.st_gid), ("0o750", 12, 34), "the topic")
+    equal((mode(t.file("next")), mode(t.file("drain")), mode(t.file("offset"))), ("0o440", "0o440", "0o600"))
+    equal(mode(m.path), "0o1777", "the root")
+
+
+@case("locks of flock hold across opens, or are refused")
+def _(m):
+    t = m.topic()
+    import fcntl
+    a, b = (os.open(t.file("append"), os.O_WRONLY) for _ in range(2))
+    try:
+        fcntl.flock(a, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        assert e.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK), e
+    else:
+        with fails_with(errno.EAGAIN):
+            fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(a)
+    os.close(b)
+
+
+@case("a read-only mount shows and changes nothing", mounted=False)
+def _(m):
+    m.start()
+    t = m.topic()
+    t.append(b"one")
+    t.append(b"two")
+    m.restart("-o", "ro")
+    t = m.find()
+    equal((t.peek(), t.peek(), t.offset()), (b"one", b"one", 0))
+    equal(t.status()["pending"], 2)
+    for call in (lambda: t.append(b"x"), t.next, lambda: t.seek(1), lambda: os.mkdir(m.find("n").path),
+                 lambda: os.rmdir(t.path)):
+        with fails_with(errno.EROFS):
+            call()
+    m.stop()
+    m.options = ()
+    m.start()
+    equal(m.find().peek(), b"one")
+
+
+@case("walrusfs in the background is mounted when it returns, and says why when it cannot", mounted=False)
+def _(m):
+    done = subprocess.run([lib.WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, timeout=30)
+    equal(done.returncode, 0, done.stderr.decode())
+    assert os.path.ismount(m.path), "not mounted yet"
+    m.topic().append(b"x")
+    other = os.path.join(m.work, "m2")
+    os.mkdir(other)
+    second = subprocess.run([lib.WALRUSFS, m.store, other], stderr=subprocess.PIPE, timeout=30)
+    assert second.returncode != 0 and second.stderr, "a second daemon in the background says nothing"
+    with open(os.path.join(m.store, "LOCK"), encoding="ascii") as f:
+        pid = int(f.read().split()[0])
+    subprocess.run(["fusermount3", "-u", m.path], check=True)
+    lib.until("the daemon ended", lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+if __name__ == "__main__":
+    lib.main()

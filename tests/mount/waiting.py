@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`wait` and `follow`: readers that wait for entries, wake in order, and can be interrupted."""
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import lib
+from lib import case, equal, fails_with
+
+
+class Reader(threading.Thread):
+    """Opens a file and reads once, or to its end; `result` is the bytes or the errno."""
+
+    def __init__(self, path, whole=True):
+        super().__init__(daemon=True)
+        self.path, self.whole, self.result = path, whole, None
+        self.start()
+
+    def run(self):
+        try:
+            fd = os.open(self.path, os.O_RDONLY)
+            try:
+                self.result = lib.read_fd(fd) if self.whole else os.read(fd, 1 << 20)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            self.result = e.errno
+
+    def value(self, seconds=10):
+        self.join(seconds)
+        assert not self.is_alive(), "the reader still waits"
+        return self.result
+
+
+def parked(t, count):
+    lib.until(f"{count} readers wait", lambda: t.status()["waiting"] == count)
+
+
+@case("wait gives one entry at once when there is one")
+def _(m):
+    t = m.topic()
+    t.append(b"a")
+    t.append(b"b")
+    equal((lib.read_all(t.file("wait")), lib.read_all(t.file("wait"))), (b"a", b"b"))
+
+
+@case("wait waits, and wakes with the entry that comes")
+def _(m):
+    t = m.topic()
+    reader = Reader(t.file("wait"))
+    parked(t, 1)
+    t.append(b"here")
+    equal(reader.value(), b"here")
+    equal((t.status()["waiting"], t.status()["entries"], t.next()), (0, 1, b""))
+
+
+@case("waiting readers wake in the order they came, each with an entry of its own")
+def _(m):
+    t = m.topic()
+    readers = []
+    for i in range(10):
+        readers.append(Reader(t.file("wait")))
+        parked(t, i + 1)
+    for i in range(10):
+        t.append(b"%d" % i)
+    equal([r.value() for r in readers], [b"%d" % i for i in range(10)])
+
+
+@case("a waiting reader that a signal ends takes nothing")
+def _(m):
+    t = m.topic()
+    for how in ("TERM", "KILL"):
+        done = subprocess.run(["timeout", "-s", how, "0.3", "cat", t.file("wait")], stdout=subprocess.PIPE)
+        equal(done.stdout, b"")
+        assert done.returncode in (124, 137, -9), done.returncode
+    parked(t, 0)
+    t.append(b"still there")
+    equal(t.next(), b"still there")
+
+
+@case("O_NONBLOCK gives EAGAIN, and poll tells when to come back")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("wait"), os.O_RDONLY | os.O_NONBLOCK)
+    with fails_with(errno.EAGAIN):
+        os.read(fd, 100)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    equal(poll.poll(50), [], "poll while there is nothing")
+    timer = threading.Timer(0.2, t.append, (b"now",))
+    timer.start()
+    events = poll.poll(10_000)
+    assert events and events[0][1] & select.POLLIN, f"poll: {events}"
+    equal(os.read(fd, 100), b"now")
+    os.close(fd)
+    timer.join()
+
+
+@case("an edge-triggered epoll client gets every entry of follow")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("follow"), os.O_RDONLY | os.O_NONBLOCK)
+    epoll = select.epoll()
+    epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+    writer = threading.Thread(target=lambda: [(t.append(b"%d" % i), time.sleep(0.002)) for i in range(100)])
+    writer.start()
+    got = []
+    while len(got) < 100:
+        try:
+            got.append(os.read(fd, 4096))
+        except BlockingIOError:
+            assert epoll.poll(10), "epoll does not wake"
+    writer.join()
+    equal(got, [b"%d" % i for i in range(100)])
+    os.close(fd)
+
+
+@case("follow takes at most one entry a read, and the rest of a long one in the next")
+def _(m):
+    t = m.topic()
+    for entry in (b"one", b"longer one", b"three"):
+        t.append(entry)
+    fd = os.open(t.file("follow"), os.O_RDONLY)
+    equal([os.read(fd, 100), os.read(fd, 4), os.read(fd, 100), os.read(fd, 100)],
+          [b"one", b"long", b"er one", b"three"])
+    os.close(fd)
+    t.settled(claimed=0)
+    equal(t.next(), b"")
+
+
+@case("cat follow prints what comes for as long as it runs")
+def _(m):
+    t = m.topic()
+    out = os.path.join(m.work, "out")
+    with open(out, "wb") as f:
+        cat = subprocess.Popen(["cat", t.file("follow")], stdout=f)
+    for i in range(20):
+        t.append(b"%d\n" % i)
+    want = b"".join(b"%d\n" % i for i in range(20))
+    lib.until("cat printed all", lambda: os.path.getsize(out) == len(want))
+    cat.send_signal(signal.SIGTERM)
+    cat.wait(10)
+    with open(out, "rb") as f:
+        equal(f.read(), want)
+    t.settled(claimed=0, pending=0, waiting=0)
+
+
+@case("rmdir wakes what waits with ENODEV")
+def _(m):
+    t = m.topic()
+    readers = [Reader(t.file("wait")), Reader(t.file("follow"), whole=False)]
+    parked(t, 2)
+    os.rmdir(t.path)
+    equal([r.value() for r in readers], [errno.ENODEV] * 2)
+
+
+@case("SIGTERM to the daemon wakes what waits with ESHUTDOWN, and ends with 0")
+def _(m):
+    t = m.topic()
+    readers = [Reader(t.file("wait")), Reader(t.file("follow"), whole=False)]
+    parked(t, 2)
+    m.daemon.send_signal(signal.SIGTERM)
+    equal([r.value() for r in readers], [errno.ESHUTDOWN] * 2)
+    m.wait_exit()
+    m.detach()
+
+
+@case("two hundred waiting readers leave ls and other readers at work")
+def _(m):
+    t, other = m.topic(), m.topic("other")
+    readers = [Reader(t.file("wait")) for _ in range(200)]
+    parked(t, 200)
+    start = time.monotonic()
+    os.listdir(m.path)
+    other.append(b"x")
+    equal(other.next(), b"x")
+    assert time.monotonic() - start < 2, "slow beside readers that wait"
+    lib.write_once(t.file("lines"), b"".join(b"%d\n" % i for i in range(200)))
+    equal(sorted(int(r.value()) for r in readers), list(range(200)))
+
+
+@case("workers on wait share the entries, none lost, none twice")
+def _(m):
+    t = m.topic()
+    script = 'for i in $(seq 50); do cat "$F"; done'
+    workers = [subprocess.Popen(["bash", "-c", script], env=dict(os.environ, F=t.file("wait")),
+                                stdout=subprocess.PIPE) for _ in range(4)]
+    for i in range(200):
+        t.append(b"%d\n" % i)
+    got = b"".join(w.communicate(timeout=60)[0] for w in workers)
+    equal(sorted(int(x) for x in got.split()), list(range(200)))
+
+
+if __name__ == "__main__":
+    lib.main()

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_faults.c - full disks, failing disks and filesystems that a store refuses: what each call
+ * returns, what stays usable, and that nothing acknowledged is lost.
+ *
+ * Mounts are made in a mount namespace of the test's own process and vanish with it; what needs
+ * root says so and is skipped without.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "faultos.h"
+#include "rig.h"
+
+static struct rig s;
+
+static void setup(void)
+{
+    rig_init(&s);
+}
+
+static void teardown(void)
+{
+    rig_fini(&s);
+}
+
+TestSuite(faults, .init = setup, .fini = teardown, .timeout = 90);
+
+/* A mount namespace of our own; false: not allowed here. */
+static bool enter_mount_namespace(void)
+{
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        skip_note("needs the right to mount");
+        return false;
+    }
+    return true;
+}
+
+/* --------------------------------------------------------------------------- filesystems, space --
+ */
+
+/* Answers the kernel's questions about a filesystem that is one empty directory, until unmounted.
+ */
+static void *serve_empty_fuse(void *arg)
+{
+    static char request[1 << 18];
+    int fd = *(int *)arg;
+    struct fuse_in_header *in = (struct fuse_in_header *)request;
+
+    for (;;) {
+        struct {
+            struct fuse_out_header header;
+            union {
+                struct fuse_init_out init;
+                struct fuse_attr_out attr;
+                struct fuse_open_out open;
+                struct fuse_statfs_out statfs;
+            } body;
+        } out = {0};
+        size_t size = 0;
+        if (read(fd, request, sizeof(request)) < (ssize_t)sizeof(*in)) {
+            if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
+                continue;
+            return NULL;
+        }
+        if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET)
+            continue;
+        if (in->opcode == FUSE_INIT) {
+            out.body.init.major = FUSE_KERNEL_VERSION;
+            out.body.init.minor = 31;
+            out.body.init.max_write = 65536;
+            size = sizeof(out.body.init);
+        } else if (in->opcode == FUSE_GETATTR) {
+            out.body.attr.attr.ino = 1;
+            out.body.attr.attr.mode = S_IFDIR | 0755;
+            out.body.attr.attr.nlink = 2;
+            size = sizeof(out.body.attr);
+        } else if (in->opcode == FUSE_OPENDIR) {
+            size = sizeof(out.body.open);
+        } else if (in->opcode == FUSE_STATFS) {
+            size = sizeof(out.body.statfs);
+        } else {
+            out.header.error = -ENOSYS;
+        }
+        out.header.unique = in->unique;
+        out.header.len = (uint32_t)(sizeof(out.header) + size);
+        if (write(fd, &out, out.header.len) < 0 && errno == ENODEV)
+            return NULL;
+    }
+}
+
+Test(faults, a_fuse_filesystem_is_emediumtype)
+{
+    char text[128];
+    pthread_t thread;
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || !enter_mount_namespace()) {
+        skip_note("needs /dev/fuse");
+        return;
+    }
+    snprintf(text, sizeof(text), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
+    if (mount("walrus-test", s.dir, "fuse", MS_NOSUID | MS_NODEV, text) != 0) {
+        skip_note("cannot mount a FUSE filesystem");
+        return;
+    }
+    CHECK_INT(pthread_create(&thread, NULL, serve_empty_fuse, &fd), 0);
+    CHECK_INT(rig_try_open(&s), -EMEDIUMTYPE);
+    CHECK_INT(umount2(s.dir, MNT_FORCE | MNT_DETACH), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(close(fd), 0);
+}
+
+/* Fills the small filesystem that s.dir is now, then uses the store while it is full. */
+static void expect_full_disk_survived(void)
+{
+    uint64_t count = 0;
+    int rc;
+
+    rig_open(&s);
+    rig_append_many(&s, "other", 0, 3, 100);
+    while ((rc = rig_try_append(&s, "t", count, 8000)) == 0)
+        CHECK(++count < 10000);
+    CHECK_INT(rc, -ENOSPC);
+    CHECK(count > 20);
+    CHECK_INT(rig_try_append(&s, "t", count, 60000), -ENOSPC);
+    CHECK_INT(rig_try_batch(&s, "t", count, 100, 8000), -ENOSPC);
+    CHECK_INT(rig_topic_stat(&s, "t").tail_seq, count);
+    CHECK(!rig_topic_stat(&s, "t").degraded);
+
+    rig_append_many(&s, "other", 3, 3, 100); /* in the space that it holds */
+    rig_expect_many(&s, "other", 0, 6, 100);
+    rig_expect_many(&s, "t", 0, count, 8000);
+    CHECK_SOON(rig_try_append(&s, "t", count, 8000) == 0);
+    rig_expect(&s, "t", count, 8000);
+    rig_reopen(&s);
+    rig_expect_empty(&s, "t");
+    rig_append(&s, "t", count + 1, 8000);
+    rig_expect(&s, "t", count + 1, 8000);
+}
+
+Test(faults, a_full_tmpfs_is_enospc_and_taking_makes_room)
+{
+    if (!enter_mount_namespace())
+        return;
+    CHECK_INT(mount("tmpfs", s.dir, "tmpfs", 0, "size=2m,mode=700"), 0);
+    expect_full_disk_survived();
+    rig_close(&s);
+    CHECK_INT(umount2(s.dir, MNT_DETACH), 0);
+}
+
+/* A new ext4 of 8 MiB on s.dir; false: not possible here. */
+static bool mount_small_ext4(const char *image)
+{
+    char command[PATH_MAX];
+
+    if (!enter_mount_namespace())
+        return false;
+    snprintf(command, sizeof(command),
+             "truncate -s 8M %s && mkfs.ext4 -q -F -O ^has_journal %s && "
+             "mount -o loop %s %s && rmdir %s/lost+found",
+             image, image, image, s.dir, s.dir);
+    if (system(command) == 0)
+        return true;
+    skip_note("cannot mount a loop device");
+    return false;
+}
+
+Test(faults, a_full_ext4_is_enospc_and_taking_makes_room)
+{
+    char image[RIG_DIR_SIZE + 16];
+
+    snprintf(image, sizeof(image), "%s.img", s.dir);
+    if (mount_small_ext4(image)) {
+        expect_full_disk_survived();
+        rig_close(&s);
+        CHECK_INT(umount2(s.dir, MNT_DETACH), 0);
+    }
+    unlink(image);
+}
+
+Test(faults, a_topic_can_be_removed_from_a_full_disk)
+{
+    uint64_t count = 0;
+
+    if (!enter_mount_namespace())
+        return;
+    CHECK_INT(mount("tmpfs", s.dir, "tmpfs", 0, "size=2m,mode=700"), 0);
+    rig_open(&s);
+    while (rig_try_append(&s, "t", count, 4000) == 0)
+        count++;
+    while (rig_try_append(&s, "t", count, 10) == 0)
+        count++;
+    struct walrus_topic *topic = rig_topic(&s, "t");
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_END, 0), 0);
+    CHECK_INT(walrus_topic_remove(topic), 0);
+    walrus_group_unref(group);
+    walrus_topic_unref(topic);
+    CHECK_SOON(rig_try_append(&s, "u", 0, 4000) == 0);
+    rig_close(&s);
+    CHECK_INT(umount2(s.dir, MNT_DETACH), 0);
+}
+
+Test(faults, failed_allocations_are_reported_as_they_are_and_change_nothing)
+{
+    const int errors[] = {ENOSPC, EDQUOT};
+    const char *topics[] = {"first", "second"};
+
+    faultos_install();
+    rig_open(&s);
+    for (size_t i = 0; i < 2; i++) {
+        const char *topic = topics[i];
+        uint64_t count = 1;
+        int rc;
+        rig_append(&s, topic, 0, 5000);
+        faultos_arm(&(struct faultos_rule){
+            .kind = FAULTOS_ALLOCATE, .nth = 1, .error = errors[i], .forever = true});
+        while ((rc = rig_try_append(&s, topic, count, 5000)) == 0)
+            CHECK(++count < 1000);
+        CHECK_INT(rc, -errors[i]);
+        CHECK_INT(rig_try_append(&s, topic, count, 200000), -errors[i]);
+        CHECK_INT(rig_topic_stat(&s, topic).tail_seq, count);
+        faultos_disarm();
+        rig_append(&s, topic, count, 5000);
+        rig_append(&s, topic, count + 1, 200000);
+        rig_append(&s, topic, count + 2, 100);
+        rig_expect_many(&s, topic, 0, count + 1, 5000);
+        rig_expect(&s, topic, count + 1, 200000);
+        rig_expect(&s, topic, count + 2, 100);
+    }
+    rig_close(&s);
+    faultos_remove();
+}
+
+/* -------------------------------------------------------------------------------- failing disks --
+ */
+
+Test(faults, a_failed_sync_of_data_is_final_until_the_store_is_opened_anew)
+{
+    faultos_install();
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 100);
+    struct walrus_topic *topic = rig_topic(&s, "t");
+    CHECK_INT(walrus_topic_sync(topic), 0);
+    rig_append_many(&s, "t", 3, 2, 100);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    CHECK_INT(walrus_topic_sync(topic), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+
+    CHECK_INT(walrus_topic_sync(topic), -EIO); /* though the disk is well again */
+    CHECK_INT(walrus_sync(s.walrus), -EIO);
+    CHECK_INT(rig_try_append(&s, "t", 5, 100), -EIO);
+    CHECK(rig_topic_stat(&s, "t").degraded);
+    CHECK(rig_stat(&s).degraded);
+    CHECK_INT(rig_topic_stat(&s, "t").durable_seq, 3);
+    CHECK(rig_reports(&s, WALRUS_ERROR) > 0);
+    rig_expect_at(&s, "t", 2, 100);
+    walrus_topic_unref(topic);
+
+    struct walrus *walrus = s.walrus;
+    s.walrus = NULL;
+    CHECK_INT(walrus_close(walrus), -EIO);
+    faultos_remove();
+    rig_open(&s);
+    CHECK(!rig_stat(&s).degraded);
+    uint64_t tail = rig_topic_stat(&s, "t").tail_seq;
+    CHECK(tail >= 3 && tail <= 5);
+    rig_append(&s, "t", tail, 100);
+    rig_expect_many(&s, "t", 0, tail + 1, 100);
+}
+
+Test(faults, with_fsync_each_a_failed_sync_fails_the_append)
+{
+    faultos_install();
+    s.options.fsync = WALRUS_FSYNC_EACH;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 100);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    CHECK_INT(rig_try_append(&s, "t", 3, 100), -EIO);
+    CHECK_INT(rig_try_append(&s, "t", 3, 100), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+    struct walrus *walrus = s.walrus;
+    s.walrus = NULL;
+    CHECK_INT(walrus_close(walrus), -EIO);
+    faultos_remove();
+    rig_open(&s);
+    rig_expect_many(&s, "t", 0, 3, 100);
+}
+
+Test(faults, strict_takes_nothing_when_the_offset_cannot_be_stored)
+{
+    struct walrus_entry entry = {.data = &s};
+    uint64_t seq;
+
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 100);
+    rig_expect(&s, "t", 0, 100);
+    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_ANY_SYNC,
+                                       .nth = 1,
+                                       .error = EIO,
+                                       .forever = true,
+                                       .file = "read_offset_idx_index.db"});
+    CHECK_INT(walrus_read_next(s.walrus, "t", &entry), -EIO);
+    CHECK(entry.data == &s); /* left alone */
+    CHECK_INT(rig_take(&s, "t", &seq), -EIO);
+    CHECK_INT(rig_group_stat(&s, "t", "default").offset, 1);
+    CHECK_INT(rig_try_append(&s, "t", 3, 100), 0);
+    struct walrus *walrus = s.walrus;
+    s.walrus = NULL;
+    (void)walrus_close(walrus);
+    faultos_remove();
+    rig_open(&s);
+    CHECK_INT(rig_take(&s, "t", &seq), 0);
+    CHECK(seq >= 1); /* never 0 again */
+}
+
+/* A few of everything; each call may fail, none may do half. */
+struct sweep {
+    struct rig rig;
+    uint64_t acked_end; /* entries below were acknowledged */
+    uint64_t taken_end; /* entries below were handed out */
+};
+
+static void sweep_append(struct sweep *sweep, size_t size)
+{
+    uint64_t seq = rig_topic_stat(&sweep->rig, "t").tail_seq;
+
+    if (rig_try_append(&sweep->rig, "t", seq, size) == 0)
+        sweep->acked_end = seq + 1;
+}
+
+static void sweep_work(struct sweep *sweep)
+{
+    struct walrus_topic *topic = rig_topic(&sweep->rig, "t");
+    struct walrus_group *group = NULL;
+    uint64_t seq;
+
+    sweep_append(sweep, 100);
+    sweep_append(sweep, 70000);
+    if (rig_take(&sweep->rig, "t", &seq) == 0) {
+        CHECK(seq >= sweep->taken_end);
+        sweep->taken_end = seq + 1;
+    }
+    sweep_append(sweep, 300);
+    if (walrus_group_create(topic, "g", NULL, &group) == 0)
+        walrus_group_unref(group);
+    if (rig_try_append(&sweep->rig, "u", 0, 100) == 0) {
+        if (rig_take(&sweep->rig, "u", &seq) == 0)
+            CHECK_INT(seq, 0);
+    }
+    (void)!walrus_topic_sync(topic);
+    sweep_append(sweep, 50);
+    walrus_topic_unref(topic);
+}
+
+static void sweep_verify(struct sweep *sweep)
+{
+    struct rig *rig = &sweep->rig;
+    uint64_t seq = 0, next;
+
+    rig_open(rig);
+    next = rig_group_stat(rig, "t", "default").offset;
+    CHECK(next >= sweep->taken_end && next <= sweep->taken_end + 1);
+    CHECK(rig_topic_stat(rig, "t").tail_seq >= sweep->acked_end);
+    uint64_t tail = rig_topic_stat(rig, "t").tail_seq;
+    for (; next < tail; next++) {
+        CHECK_INT(rig_take(rig, "t", &seq), 0);
+        CHECK_INT(seq, next);
+    }
+    rig_expect_empty(rig, "t");
+    rig_append(rig, "t", tail, 100);
+    rig_expect(rig, "t", tail, 100);
+    rig_close(rig);
+}
+
+/* One run in which call `nth` fails; true: there was such a call. */
+static bool sweep_run(unsigned nth, int error, bool forever)
+{
+    static struct sweep sweep;
+
+    sweep.acked_end = 5;
+    sweep.taken_end = 2;
+    rig_copy(&s, &sweep.rig);
+    faultos_install();
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY, .nth = nth, .error = error, .forever = forever});
+    if (rig_try_open(&sweep.rig) == 0) {
+        sweep_work(&sweep);
+        struct walrus *walrus = sweep.rig.walrus;
+        sweep.rig.walrus = NULL;
+        (void)walrus_close(walrus);
+    }
+    uint64_t failed = faultos_failed_count();
+    faultos_remove();
+    sweep_verify(&sweep);
+    rig_fini(&sweep.rig);
+    return failed != 0;
+}
+
+Test(faults, whichever_system_call_fails_nothing_acknowledged_is_lost_or_delivered_twice)
+{
+    const int errors[] = {EIO, ENOSPC};
+    struct rig base;
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 5, 100);
+    rig_expect_many(&s, "t", 0, 2, 100);
+    rig_copy(&s, &base); /* not closed: recovery is swept too */
+    rig_close(&s);
+    rig_fini(&s);
+    s = base;
+    s.options.report_arg = &s;
+    for (unsigned which = 0; which < 4; which++) {
+        int error = errors[which / 2];
+        bool forever = which % 2 != 0;
+        unsigned nth = 1;
+        while (sweep_run(nth, error, forever)) {
+            nth++;
+            CHECK(nth < 2000);
+        }
+        CHECK(nth > 10);
+    }
+}
