@@ -42,12 +42,10 @@ static int allocate_upto(struct walrus_topic *topic, struct block *block, uint64
     uint64_t limit = atomic_load_explicit(&topic->limit_now, memory_order_relaxed);
     if (limit && atomic_load(&topic->disk_bytes) + more > limit)
         return -ENOSPC;
-    int r = os_zero(block->file->fd, block_file_off(block) + block->alloc_end, more);
-    if (r < 0)
-        return r;
-    atomic_fetch_add(&topic->disk_bytes, more);
-    block->alloc_end = (uint32_t)upto;
-    return 0;
+    int r = block_allocate(block, upto);
+    if (r == 0)
+        atomic_fetch_add(&topic->disk_bytes, more);
+    return r;
 }
 
 int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint64_t upto,

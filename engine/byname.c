@@ -5,7 +5,7 @@
  * A thin layer over topics, groups and readers; holds nothing, locks nothing.  Entries are
  * delivered by being returned, so at-least-once counts them as soon as they were copied.
  */
-#include "store.h"
+#include "reader.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,33 +57,23 @@ static int default_group(struct walrus *store, const char *topic, struct walrus_
     return r == -ENOENT || r == -ENODEV ? WALRUS_EMPTY : r;
 }
 
-/* Copies the `index`th entry of a reader. */
-static int entry_read(struct walrus_reader *reader, uint64_t index, struct walrus_entry *ret_entry)
+/* Copies the `index`th entry of a reader; consumes nothing. */
+static int entry_load(struct walrus_reader *reader, uint64_t index, struct walrus_entry *ret_entry)
 {
     struct walrus_entry entry;
     uint64_t offset;
     int r = walrus_reader_entry(reader, index, &entry, &offset);
-    if (r != 0 && r != -EBADMSG)
+    if (r != 0)
         return r;
     entry.data = malloc(entry.size ? entry.size : 1);
     if (!entry.data)
         return -ENOMEM;
-    size_t done = 0;
-    do { /* at least once: also an entry without bytes is read, and damage is met */
-        ssize_t n = walrus_reader_read(reader, (char *)entry.data + done, entry.size - done,
-                                       offset + done, NULL);
-        if (n <= 0 && entry.size - done > 0) {
-            free(entry.data);
-            return n < 0 ? (int)n : -EIO;
-        }
-        if (n < 0) {
-            free(entry.data);
-            return (int)n;
-        }
-        done += (size_t)n;
-    } while (done < entry.size);
-    *ret_entry = entry;
-    return 0;
+    r = reader_load(reader, entry.data, entry.size, offset);
+    if (r == 0)
+        *ret_entry = entry;
+    else
+        free(entry.data);
+    return r;
 }
 
 static int reader_finish(struct walrus_reader *reader, int result)
@@ -104,27 +94,26 @@ int walrus_read_next(struct walrus *store, const char *topic, struct walrus_entr
     return 0;
 }
 
-/* Copies what the reader holds, up to damage, which is the result only if nothing lies before. */
+/* Copies what the reader holds, up to damage, and then consumes it: nothing is handed out before.
+ * Damage is the result only if nothing lies before it; then it is consumed. */
 static int batch_copy(struct walrus_reader *reader, struct walrus_entry *entries, size_t *ret_count)
 {
     size_t count = 0;
-    uint64_t bytes = 0, room = walrus_reader_count(reader);
+    uint64_t room = walrus_reader_count(reader);
     int r = 0;
     while (count < room && r == 0) {
-        r = entry_read(reader, count, &entries[count]);
-        if (r == 0)
-            bytes += entries[count++].size;
+        r = entry_load(reader, count, &entries[count]);
+        count += r == 0;
+    }
+    *ret_count = count;
+    if (r == -EBADMSG && count == 0) {
+        char ignored;
+        ssize_t n = walrus_reader_read(reader, &ignored, 1, 0, NULL);
+        return n < 0 ? (int)n : -EBADMSG;
     }
     if (r == WALRUS_EMPTY || (r == -EBADMSG && count > 0))
         r = 0;
-    if (r == 0 && count)
-        r = walrus_reader_delivered(reader, bytes);
-    if (r != 0)
-        for (size_t i = 0; i < count; i++)
-            free(entries[i].data);
-    else
-        *ret_count = count;
-    return r;
+    return r == 0 ? reader_consume(reader, count) : r;
 }
 
 int walrus_batch_read(struct walrus *store, const char *topic, size_t max_bytes, size_t max_count,
@@ -170,7 +159,7 @@ int walrus_peek(struct walrus *store, const char *topic, struct walrus_entry *re
         return r;
     r = walrus_group_peek(group, &reader);
     walrus_group_unref(group);
-    return r == 0 ? reader_finish(reader, entry_read(reader, 0, ret_entry)) : r;
+    return r == 0 ? reader_finish(reader, entry_load(reader, 0, ret_entry)) : r;
 }
 
 int walrus_read_at(struct walrus *store, const char *topic, uint64_t seq,
@@ -183,5 +172,5 @@ int walrus_read_at(struct walrus *store, const char *topic, uint64_t seq,
         return r;
     r = walrus_entry_open(found, seq, &reader);
     walrus_topic_unref(found);
-    return r == 0 ? reader_finish(reader, entry_read(reader, 0, ret_entry)) : r;
+    return r == 0 ? reader_finish(reader, entry_load(reader, 0, ret_entry)) : r;
 }

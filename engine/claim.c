@@ -32,7 +32,7 @@ static int cur_resolve_locked(struct walrus_group *group, uint64_t tail_seq)
     for (;;) {
         if (group->cur.seq >= tail_seq)
             return WALRUS_EMPTY;
-        uint64_t want = group->cur.seq;
+        uint64_t want = MAX(group->cur.seq, group->low);
         for (uint32_t i = 0; i < group->done_count; i++)
             if (want >= group->done[i].first && want < group->done[i].end)
                 want = group->done[i].end;
@@ -173,8 +173,9 @@ static int claim_new_locked(struct walrus_group *group, struct walrus_reader *re
         int r = cur_resolve_locked(group, tail->seq);
         if (r != 0)
             return r < 0 && !budget->any ? r : 0;
-        if (group->done_count >= OFFSETS_RANGE_COUNT_MAX)
-            return budget->any ? 0 : -EBUSY;
+        if (group->done_count >= OFFSETS_RANGE_COUNT_MAX &&
+            group->cur.seq >= group->done[group->done_count - 1].end)
+            return budget->any ? 0 : -EBUSY; /* below that, a claim closes a gap */
         uint64_t end = MIN(done_above_locked(group, group->cur.seq), tail->seq);
         bool all = budget->count == SIZE_MAX && budget->bytes == SIZE_MAX && end == tail->seq;
         struct run *run;

@@ -215,6 +215,8 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
                 atomic_store(&group->stored_low, value.offset);
             } else if (offsets_error(group->topic->store->offsets)) {
                 group->error = r = -EIO;
+                group->low = atomic_load(&group->stored_low); /* what is durable counts */
+                group->done_count = 0;
             }
             pthread_cond_broadcast(&group->cond);
         }

@@ -167,29 +167,6 @@ static int load_slot(struct offsets *offsets, uint32_t slot_idx, const uint8_t *
     return loaded_add(offsets, slot_idx, OFFSETS_BAD, &(struct offset_value){0});
 }
 
-/* Reads all of it.  What the disk cannot give back becomes bytes that validate as nothing, what
- * lies behind the end becomes zeros. */
-static int read_salvaging(int fd, uint8_t *buf, size_t size, uint64_t off)
-{
-    ssize_t r = os_read(fd, buf, size, off);
-
-    if (r >= 0) {
-        memset(buf + r, 0, size - (size_t)r);
-        return 0;
-    }
-    if (r == -EIO && size <= FORMAT_PAGE_SIZE) {
-        memset(buf, 0xff, size);
-        return 0;
-    }
-    for (size_t done = 0; r == -EIO && done < size; done += FORMAT_PAGE_SIZE) {
-        int page = read_salvaging(fd, buf + done, MIN(size - done, FORMAT_PAGE_SIZE), off + done);
-
-        if (page < 0)
-            return page;
-    }
-    return r == -EIO ? 0 : (int)r;
-}
-
 static int load_all(struct offsets *offsets)
 {
     uint64_t size = (uint64_t)offsets->slot_count / EXTENT_SLOTS * EXTENT_SIZE;
@@ -199,7 +176,7 @@ static int load_all(struct offsets *offsets)
     for (uint64_t off = 0; r == 0 && off < size; off += WINDOW_SIZE) {
         size_t piece = (size_t)MIN(size - off, WINDOW_SIZE);
 
-        r = read_salvaging(offsets->fd, window, piece, off);
+        r = os_read_salvaging(offsets->fd, window, piece, off);
         for (size_t i = 0; r == 0 && i < piece / EXTENT_SIZE * EXTENT_SLOTS; i++) {
             uint32_t slot = (uint32_t)(off / EXTENT_SIZE * EXTENT_SLOTS + i);
             const uint8_t *data[2] = {window + (slot_off(slot, 0) - off),

@@ -14,10 +14,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define REWRITE_SIZE 1048576u
+#define SALVAGE_SIZE 4096u
 
 #define ZERO_SIZE 65536u
 
@@ -240,6 +242,28 @@ int64_t os_seek_data(int fd, uint64_t off)
     return RETRY(os->lseek(fd, (off_t)off, SEEK_DATA));
 }
 
+int os_read_salvaging(int fd, uint8_t *buf, size_t size, uint64_t off)
+{
+    ssize_t n = os_read(fd, buf, size, off);
+    if (n != -EIO) {
+        memset(buf + MAX(n, 0), 0, n < 0 ? 0 : size - (size_t)n);
+        return (int)MIN(n, 0);
+    }
+    bool any = false;
+    for (size_t done = 0; done < size; done += SALVAGE_SIZE) {
+        size_t piece = MIN(size - done, SALVAGE_SIZE);
+        n = os_read(fd, buf + done, piece, off + done);
+        if (n < 0 && n != -EIO)
+            return (int)n;
+        if (n < 0)
+            memset(buf + done, 0xff, piece);
+        else
+            memset(buf + done + n, 0, piece - (size_t)n);
+        any |= n >= 0;
+    }
+    return any ? 0 : -EIO;
+}
+
 int os_rewrite(int fd)
 {
     struct stat st;
@@ -248,8 +272,10 @@ int os_rewrite(int fd)
     if (r == 0 && !piece)
         r = -ENOMEM;
     for (uint64_t off = 0; r == 0 && off < (uint64_t)st.st_size; off += REWRITE_SIZE) {
-        ssize_t n = os_read(fd, piece, REWRITE_SIZE, off);
-        r = n < 0 ? (int)n : os_write(fd, piece, (size_t)n, off, false);
+        size_t size = MIN(REWRITE_SIZE, (uint64_t)st.st_size - off);
+        r = os_read_salvaging(fd, piece, size, off);
+        if (r == 0)
+            r = os_write(fd, piece, size, off, false);
     }
     free(piece);
     return r < 0 ? r : os_fdatasync(fd);

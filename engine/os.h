@@ -61,6 +61,9 @@ void os_unmap(uint8_t *addr, uint64_t size);
 WALRUS_CHECK int os_msync(uint8_t *addr, uint64_t off, uint64_t size); /* rounds to pages */
 WALRUS_CHECK int os_fsync(int fd);
 WALRUS_CHECK int os_fdatasync(int fd);
+/* Reads all of it around places that the disk cannot give back, which become 0xff; zeros behind the
+ * end.  -EIO: not one page could be read, so it is no matter of some bad sectors. */
+WALRUS_CHECK int os_read_salvaging(int fd, uint8_t *buf, size_t size, uint64_t off);
 /* Writes a whole file back as it reads, and syncs it: what the page cache shows is then on disk,
  * also what a failed sync left there as clean. */
 WALRUS_CHECK int os_rewrite(int fd);

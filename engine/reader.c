@@ -224,26 +224,18 @@ static int reader_damaged(struct walrus_reader *reader, const struct walk_entry 
     struct walrus_group *group = reader->group;
     bool store = false;
     int r = 0;
-    bool again = taken_has(reader, entry->seq) && entry->damaged;
     if (group)
         r = reader_take(reader, entry->seq, entry->end_seq, &store);
     if (r == 0 && store)
         r = group_store(group);
     if (r < 0)
         return r;
-    if (!again && entry->end_seq - entry->seq > 1)
-        topic_damage(reader->topic, entry->end_seq - entry->seq,
-                     "entries %llu to %llu are lost: their headers in wal_%04u.log, block %u, from "
-                     "offset %u on are damaged",
-                     (unsigned long long)entry->seq, (unsigned long long)entry->end_seq - 1,
-                     reader->at.pos.block->file->number, reader->at.pos.block->idx,
-                     reader->at.pos.off);
-    else if (!again)
-        topic_damage(
-            reader->topic, 1, "entry %llu is damaged: wal_%04u.log, block %u, offset %u: %s",
-            (unsigned long long)entry->seq, reader->at.pos.block->file->number,
-            reader->at.pos.block->idx, reader->at.pos.off,
-            entry->damaged ? "its header fails its checksum" : "its data fails its checksum");
+    const struct pos *pos = &reader->at.pos;
+    topic_damage(reader->topic, entry->seq, entry->end_seq,
+                 "entries from %llu to %llu are damaged: wal_%04u.log, block %u, offset %u: %s",
+                 (unsigned long long)entry->seq, (unsigned long long)entry->end_seq - 1,
+                 pos->block->file->number, pos->block->idx, pos->off,
+                 entry->damaged ? "what is there is no entry" : "the data fails its checksum");
     r = cursor_next(reader, &reader->at, entry);
     if (r < 0)
         return r;
@@ -346,11 +338,13 @@ ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t si
         return r == WALRUS_EMPTY ? 0 : r;
     if (entry.damaged)
         return reader_damaged(reader, &entry, ret_next);
-    bool strict = reader->topic->store->options.consistency == WALRUS_STRICT;
-    if (reader->group && strict) {
-        r = reader_take_ahead(reader, offset, MAX(size, 1), &size);
+    if (reader->group && reader->topic->store->options.consistency == WALRUS_STRICT &&
+        (size > 0 || entry.size == 0)) {
+        size_t allowed;
+        r = reader_take_ahead(reader, offset, MAX(size, 1), &allowed);
         if (r < 0)
             return r;
+        size = MIN(size, allowed);
     }
     size_t done;
     r = reader_copy(reader, buffer, size, offset, &entry, &done);
@@ -369,6 +363,38 @@ static int reader_store(struct walrus_group *group)
                group_frees_blocks(group, group->low);
     lock_release(&group->lock);
     return due ? group_store(group) : 0;
+}
+
+int reader_load(struct walrus_reader *reader, void *buffer, size_t size, uint64_t offset)
+{
+    struct walk_entry entry;
+    size_t done;
+    int r = cursor_find(reader, offset, &entry);
+    if (r != 0)
+        return r;
+    if (entry.damaged)
+        return -EBADMSG;
+    if (size == 0) { /* an entry without bytes: its header was checked */
+        uint64_t none = 0;
+        return entry_copy(reader, &reader->at.pos, &entry, 0, &none, 0, &done);
+    }
+    r = reader_copy(reader, buffer, size, offset, &entry, &done);
+    return done == size ? 0 : r < 0 ? r : -EIO;
+}
+
+int reader_consume(struct walrus_reader *reader, uint64_t count)
+{
+    bool store = false;
+    int r = 0;
+    LIST_FOR_EACH(node, &reader->runs)
+    {
+        struct run *run = LIST_ENTRY(node, struct run, node);
+        uint64_t n = MIN(count, run->end_seq - run->pos.seq);
+        if (r == 0 && n > 0)
+            r = reader_take(reader, run->pos.seq, run->pos.seq + n, &store);
+        count -= n;
+    }
+    return r < 0 || !store ? r : reader_store(reader->group);
 }
 
 int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
@@ -524,13 +550,12 @@ int walrus_reader_close(struct walrus_reader *reader)
         else
             run_return(reader, run);
     }
-    if (group) {
-        if (atomic_load(&topic->watch_count))
-            group_fire(group);
-        if (group_frees_blocks(group, atomic_load(&group->stored_low)))
-            keeper_mark(topic);
-        walrus_group_unref(group);
-    }
+    if (atomic_exchange(&topic->pinned, false) ||
+        (group && group_frees_blocks(group, atomic_load(&group->stored_low))))
+        keeper_mark(topic);
+    if (group && atomic_load(&topic->watch_count))
+        group_fire(group);
+    walrus_group_unref(group);
     free(reader->taken);
     free(reader);
     walrus_topic_unref(topic);

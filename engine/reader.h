@@ -40,4 +40,11 @@ struct walrus_reader {
     uint32_t checked_frag;
 };
 
+/* For callers that hand out entries as a whole: copies `size` bytes at `offset`, which lie within
+ * one entry, checked; consumes nothing.  -EBADMSG: damaged.  WALRUS_EMPTY: behind the end. */
+WALRUS_CHECK int reader_load(struct walrus_reader *reader, void *buffer, size_t size,
+                             uint64_t offset);
+/* Consumes the first `count` entries, with one store of the offset. */
+WALRUS_CHECK int reader_consume(struct walrus_reader *reader, uint64_t count);
+
 #endif

@@ -101,6 +101,8 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, uin
         bool free_of_readers = atomic_load_explicit(&block->refs, memory_order_acquire) == 1;
         bool done = removed || (next && block_end_seq(block) <= low && next->table_durable &&
                                 retention_lets_go(topic, block, atomic_load(&topic->disk_bytes)));
+        if (done && !free_of_readers)
+            atomic_store(&topic->pinned, true);
         if (free_of_readers && done) {
             list_remove(node);
             victim = block;

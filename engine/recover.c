@@ -167,7 +167,7 @@ int recover_strangers(struct walrus *store, bool *ret_rust)
 /* ------------------------------------------------------------------------------------ blocks -- */
 
 static int found_add(struct recovery *rec, struct file *file, uint32_t idx,
-                     const struct block_info *info)
+                     const struct block_info *info, bool walk)
 {
     if (rec->found_count == rec->found_room) {
         size_t room = rec->found_room ? rec->found_room * 2 : 256;
@@ -177,7 +177,8 @@ static int found_add(struct recovery *rec, struct file *file, uint32_t idx,
         rec->found = bigger;
         rec->found_room = room;
     }
-    rec->found[rec->found_count++] = (struct found){.info = *info, .file = file, .idx = idx};
+    rec->found[rec->found_count++] =
+        (struct found){.info = *info, .file = file, .idx = idx, .walk = walk};
     return 0;
 }
 
@@ -219,7 +220,7 @@ static int recover_entry(struct recovery *rec, struct file *file, uint32_t idx, 
         return 0;
     }
     cell->use = CELL_USED;
-    return found_add(rec, file, idx, &info[best]);
+    return found_add(rec, file, idx, &info[best], rec->walk || result[best ^ 1] < 0);
 }
 
 /* Writes back what was read, so that the disk holds what is believed. */
@@ -237,7 +238,7 @@ static int recover_files(struct recovery *rec)
     for (size_t i = 0; r == 0 && i < rec->number_count; i++) {
         struct file *file;
         r = space_file_open(store, rec->numbers[i], meta, &file);
-        if (r == -EBADMSG || r == -ELOOP) {
+        if (r == -EBADMSG) {
             rec->damaged = true;
             r = 0;
             continue;
@@ -465,6 +466,12 @@ static bool group_value(const struct walrus_group *group, struct offset_value *r
 {
     struct walrus *store = group->topic->store;
     enum offsets_slot_state state = offsets_get(store->offsets, group->slot, ret_value);
+    if (group->slot >= offsets_slot_count(store->offsets))
+        report(
+            &store->reporter, WALRUS_ERROR, -EBADMSG, group->topic->name,
+            "read_offset_idx_index.db: too short for the offset of group \"%s\"; it starts again "
+            "at the oldest entry",
+            group->name);
     if (state == OFFSETS_BAD) {
         report(
             &store->reporter, WALRUS_ERROR, -EBADMSG, group->topic->name,
@@ -607,6 +614,21 @@ static int recover_topics(struct recovery *rec)
     return r;
 }
 
+/* A store with topics has an offset file: one that went missing is told, not just made again. */
+static int offsets_check(struct walrus *store)
+{
+    struct stat st = {.st_size = 0};
+    int fd = os_open(store->dirfd, "read_offset_idx_index.db", O_RDONLY | O_NOFOLLOW, 0);
+    int r = fd < 0 ? fd : os_fstat(fd, &st);
+    if (fd >= 0)
+        os_close(fd);
+    if (store->topics_count && (r == -ENOENT || (r == 0 && st.st_size == 0)))
+        report(&store->reporter, WALRUS_ERROR, -EBADMSG, NULL,
+               "read_offset_idx_index.db: missing or empty; every group starts again at its oldest "
+               "entry");
+    return r == -ENOENT ? 0 : r;
+}
+
 int recover(struct walrus *store)
 {
     struct recovery rec = {.store = store,
@@ -615,6 +637,8 @@ int recover(struct walrus *store)
     uint64_t topic_id_next = 1, registry_damaged = 0;
     int r = registry_open(store->dirfd, store->super.uuid, store->read_only, &store->reporter,
                           recover_visit, &rec, &topic_id_next, &registry_damaged, &store->registry);
+    if (r == 0)
+        r = offsets_check(store);
     if (r == 0)
         r = offsets_open(store->dirfd, store->super.uuid, store->read_only, &store->reporter,
                          &store->offsets);

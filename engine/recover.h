@@ -10,6 +10,7 @@ struct found {
     struct block_info info;
     struct file *file;
     uint32_t idx;
+    bool walk; /* the entry is not exact: the store was not closed, or its newer copy may be bad */
 };
 
 struct recovery {

@@ -41,6 +41,7 @@ struct walk {
     uint64_t proven;   /* all entries below are known to have been durable */
     bool looked_ahead; /* proofs behind the present place are in `proven` */
     bool damaged;
+    bool walked; /* some block was */
     struct unit_end end;
 };
 
@@ -129,12 +130,10 @@ static void report_lost(struct walk *w, uint64_t from, uint64_t to, const struct
     w->damaged = true;
     if (to <= from)
         return;
-    struct walrus *store = w->rec->store;
-    atomic_fetch_add(&w->topic->damaged_count, to - from);
-    atomic_fetch_add(&store->damaged_count, to - from);
-    report(&store->reporter, WALRUS_ERROR, -EBADMSG, w->topic->name,
-           "entries %llu to %llu are lost to damage in wal_%04u.log, block %u",
-           (unsigned long long)from, (unsigned long long)to - 1, block->file->number, block->idx);
+    topic_damage(w->topic, from, to,
+                 "entries from %llu to %llu are lost to damage in wal_%04u.log, block %u",
+                 (unsigned long long)from, (unsigned long long)to - 1, block->file->number,
+                 block->idx);
 }
 
 /* ------------------------------------------------------------------------------------- walk -- */
@@ -179,6 +178,23 @@ static void walk_accept(struct walk *w, size_t i, const struct record_info *info
         walk_mark_end(w, i, *off);
 }
 
+/* The rest of an entry whose beginning the table vouches for: it was durable as a whole, so its
+ * parts at the start of this block are simply there. */
+static void walk_skip_rest(struct walk *w, size_t i, uint32_t *off)
+{
+    struct block *block = w->blocks[i];
+    struct record_info info;
+    if (*off > 0 || w->left > 0 ||
+        walk_header(block, 0, w->rec->store->super.block_size, &info) < 0 ||
+        !(info.flags & FORMAT_CONT) || info.seq + 1 != w->seq)
+        return;
+    *off = (uint32_t)format_record_extent(info.size);
+    atomic_store(&block->end, *off);
+    w->open = true;
+    if (!(info.flags & FORMAT_MORE))
+        walk_mark_end(w, i, *off);
+}
+
 /* The block after i continues where the walk stands. */
 static bool walk_continues(const struct walk *w, size_t i)
 {
@@ -191,6 +207,7 @@ static int walk_block(struct walk *w, size_t i)
 {
     struct block *block = w->blocks[i];
     uint32_t off = atomic_load(&block->end);
+    walk_skip_rest(w, i, &off);
     for (;;) {
         struct record_info info;
         int r = walk_record(w, block, off, &info);
@@ -296,8 +313,10 @@ static int walk_blocks(struct walk *w)
             r = 0;
             continue;
         }
-        if (r == 0 && w->found[i].info.state == FORMAT_ACTIVE && w->rec->walk)
+        if (r == 0 && w->found[i].info.state == FORMAT_ACTIVE && w->found[i].walk) {
+            w->walked = true;
             r = walk_block(w, i);
+        }
     }
     if (r < 0)
         return r;
@@ -309,7 +328,7 @@ static int walk_blocks(struct walk *w)
                 walk_drop(w, block);
         }
     }
-    if (w->rec->walk)
+    if (w->walked)
         walk_cut(w);
     return 0;
 }
@@ -352,7 +371,7 @@ static int walk_install(struct walk *w)
         }
         if (!block->sealed && !topic->sync_block) {
             topic->sync_block = block_ref(block);
-            durable = w->rec->walk ? block->first_seq + w->found[i].info.count : UINT64_MAX;
+            durable = w->found[i].walk ? block->first_seq + w->found[i].info.count : UINT64_MAX;
         }
         list_push_back(&topic->blocks, &block->node);
         if (before)
@@ -364,7 +383,7 @@ static int walk_install(struct walk *w)
     struct block *oldest = w->blocks[0];
     atomic_store(&topic->oldest_end_seq, w->kept > 1 ? block_end_seq(oldest) : UINT64_MAX);
     topic->block_seq_next = before->block_seq + 1;
-    if (w->rec->walk && w->proven > w->seq) { /* the end itself is lost */
+    if (w->walked && w->proven > w->seq) { /* the end itself is lost */
         report_lost(w, w->seq, w->proven, before);
         w->seq = w->proven;
     }

@@ -39,17 +39,18 @@
 #define NAME             "topics.db"
 #define TMP_NAME         NAME ".tmp"
 #define HEADER_COUNT     2u
-#define RECORDS_OFF      (HEADER_COUNT * sizeof(struct format_registry))
+#define HEADER_SIZE      sizeof(struct format_registry)
+#define RECORDS_OFF      (HEADER_COUNT * HEADER_SIZE)
 #define RECORD_ALIGN     8u
 #define STEP_SIZE        65536u              /* space is taken in multiples of this */
 #define RESERVE_SIZE     4096u               /* of the space, for removals on a full disk */
 #define FILE_SIZE_MAX    ((uint64_t)1 << 30) /* bounds what opening a hostile file costs */
 #define COMPACT_SIZE     ((uint64_t)1 << 20) /* shorter journals are not worth a compaction */
 #define GROUP_COUNT_MAX  4u                  /* changes that take effect together */
-#define RECORD_SIZE_MAX  round_up(sizeof(struct format_regrec) + WALRUS_NAME_SIZE_MAX, RECORD_ALIGN)
+#define RECORD_SIZE_MAX  ((sizeof(struct format_regrec) + WALRUS_NAME_SIZE_MAX + 7) / 8 * 8)
 #define GROUP_SIZE_MAX   (GROUP_COUNT_MAX * RECORD_SIZE_MAX)
 #define WINDOW_SIZE      ((size_t)1 << 18) /* read at once; a multiple of a page */
-#define REPORT_COUNT_MAX 16u               /* damaged stretches that are reported one by one */
+#define REPORT_COUNT_MAX 16u /* damaged stretches that are reported, all are counted */
 
 /* What is live of one topic, group or the store. */
 struct live {
@@ -89,12 +90,6 @@ struct registry {
 };
 
 /* ------------------------------------------------------------------------------------ census -- */
-
-static void census_fini(struct census *census)
-{
-    free(census->places);
-    *census = (struct census){0};
-}
 
 static struct live *census_place(const struct census *census, uint64_t key)
 {
@@ -180,7 +175,8 @@ static void journal_fini(struct journal *journal)
 {
     (void)os_close(journal->fd);
     journal->fd = -1;
-    census_fini(&journal->census);
+    free(journal->census.places);
+    journal->census = (struct census){0};
 }
 
 /* The seed of a record at `off`; `previous`: the record before it in its group, or NULL. */
@@ -335,29 +331,6 @@ struct scan {
     uint8_t window[WINDOW_SIZE];
 };
 
-/* Reads all of it.  What the disk cannot give back becomes bytes that validate as nothing, what
- * lies behind the end becomes zeros. */
-static int read_salvaging(int fd, uint8_t *buf, size_t size, uint64_t off)
-{
-    ssize_t r = os_read(fd, buf, size, off);
-
-    if (r >= 0) {
-        memset(buf + r, 0, size - (size_t)r);
-        return 0;
-    }
-    if (r == -EIO && size <= FORMAT_PAGE_SIZE) {
-        memset(buf, 0xff, size);
-        return 0;
-    }
-    for (size_t done = 0; r == -EIO && done < size; done += FORMAT_PAGE_SIZE) {
-        int page = read_salvaging(fd, buf + done, MIN(size - done, FORMAT_PAGE_SIZE), off + done);
-
-        if (page < 0)
-            return page;
-    }
-    return r == -EIO ? 0 : (int)r;
-}
-
 /* Shows the bytes at `off`: GROUP_SIZE_MAX of them, or those up to the end of the file. */
 static int scan_look(struct scan *scan, uint64_t off, const uint8_t **ret_data, size_t *ret_size)
 {
@@ -368,7 +341,7 @@ static int scan_look(struct scan *scan, uint64_t off, const uint8_t **ret_data, 
     if (off < scan->window_off || off + size > scan->window_off + scan->window_size) {
         scan->window_off = round_down(off, FORMAT_PAGE_SIZE);
         scan->window_size = (size_t)MIN(journal->size - scan->window_off, WINDOW_SIZE);
-        r = read_salvaging(journal->fd, scan->window, scan->window_size, scan->window_off);
+        r = os_read_salvaging(journal->fd, scan->window, scan->window_size, scan->window_off);
         if (r < 0) {
             scan->window_size = 0;
             return r;
@@ -467,9 +440,6 @@ static int scan_records(struct scan *scan)
         off += extent;
         journal->end = off;
     }
-    if (scan->damaged > REPORT_COUNT_MAX)
-        report(&scan->registry->reporter, WALRUS_ERROR, -EBADMSG, NULL,
-               NAME ": %" PRIu64 " damaged stretches in all", scan->damaged);
     return 0;
 }
 
@@ -505,13 +475,11 @@ static int scan_headers(struct scan *scan)
 
     if (journal->size < RECORDS_OFF || journal->size > FILE_SIZE_MAX)
         return -EBADMSG;
-    r = read_salvaging(journal->fd, scan->window, RECORDS_OFF, 0);
+    r = os_read_salvaging(journal->fd, scan->window, RECORDS_OFF, 0);
     if (r < 0)
         return r;
     for (unsigned copy = 0; copy < HEADER_COUNT; copy++) {
-        const size_t size = sizeof(struct format_registry);
-
-        results[copy] = format_registry_decode(scan->window + copy * size, size, seed,
+        results[copy] = format_registry_decode(scan->window + copy * HEADER_SIZE, HEADER_SIZE, seed,
                                                journal->salt, &journal->topic_id_next);
         if (results[copy] == -EPROTONOSUPPORT)
             return -EPROTONOSUPPORT;
@@ -547,6 +515,10 @@ static int journal_open(struct registry *registry)
     if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
         return -ELOOP;
     registry->journal.size = (uint64_t)st.st_size;
+    if (registry->journal.size % STEP_SIZE != 0)
+        report(&registry->reporter, WALRUS_WARNING, -EBADMSG, NULL,
+               "topics.db: cut short to %llu bytes; what lay behind, if anything, is missing",
+               (unsigned long long)registry->journal.size);
     if (getentropy(&registry->journal.census.secret, sizeof(uint64_t)) != 0)
         return -errno;
     return 0;
@@ -780,8 +752,7 @@ bool registry_compact_due(const struct registry *registry)
                              journal->census.live_size < (journal->end - RECORDS_OFF) / 4);
 }
 
-int registry_compact(struct registry *registry,
-                     int (*next)(void *arg, struct registry_change *ret_change), void *arg,
+int registry_compact(struct registry *registry, registry_next *next, void *arg,
                      uint64_t topic_id_next)
 {
     struct journal fresh;

@@ -201,8 +201,7 @@ static int file_write_new(struct walrus *store, struct file *file)
         if (r < 0)
             return r;
     }
-    r = os_fsync(file->fd);
-    return r < 0 ? r : os_map(file->fd, file_size(store), true, &file->map);
+    return os_fsync(file->fd);
 }
 
 static int file_create_locked(struct walrus *store)
@@ -229,6 +228,13 @@ static int file_create_locked(struct walrus *store)
         file_free(file);
         return r;
     }
+    r = os_map(file->fd, file_size(store), true, &file->map);
+    if (r < 0) {
+        int ignored = os_unlink(store->dirfd, name); /* an empty file, found at the next start */
+        (void)ignored;
+        file_free(file);
+        return r;
+    }
     r = os_fsync(store->dirfd);
     file->free_count = store->super.blocks_per_file;
     if (r < 0) {
@@ -251,6 +257,20 @@ uint32_t block_seed(const struct walrus *store, const struct file *file, uint32_
 uint64_t block_file_off(const struct block *block)
 {
     return FORMAT_FILE_META_SIZE + (uint64_t)block->idx * block->file->store->super.block_size;
+}
+
+int block_allocate(struct block *block, uint64_t upto)
+{
+    /* Both: fallocate so that no store into the mapping can find the disk full (ext4 close to full
+     * may fault on space that writes only reserved), zeros so that the pages are there to store to.
+     */
+    uint64_t off = block_file_off(block) + block->alloc_end, size = upto - block->alloc_end;
+    int r = os_allocate(block->file->fd, off, size);
+    if (r == 0)
+        r = os_zero(block->file->fd, off, size);
+    if (r == 0)
+        block->alloc_end = (uint32_t)upto;
+    return r;
 }
 
 static struct block *block_new(struct file *file, uint32_t idx, uint64_t epoch)

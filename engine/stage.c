@@ -108,12 +108,10 @@ static int stage_allocate(struct stage *stage, uint64_t upto)
     uint64_t limit = atomic_load(&topic->limit_now);
     if (limit && atomic_load(&topic->disk_bytes) + more > limit)
         return -ENOSPC;
-    int r = os_zero(block->file->fd, block_file_off(block) + block->alloc_end, more);
-    if (r < 0)
-        return r;
-    atomic_fetch_add(&topic->disk_bytes, more);
-    block->alloc_end = (uint32_t)end;
-    return 0;
+    int r = block_allocate(block, end);
+    if (r == 0)
+        atomic_fetch_add(&topic->disk_bytes, more);
+    return r;
 }
 
 static int stage_place(struct stage *stage, const struct record_info *info,

@@ -32,9 +32,10 @@
 #include "sync.h"
 #include "walrus.h"
 
-#define CHUNK_SIZE_MIN  16384u   /* disk space is taken ahead in chunks, from this */
-#define CHUNK_SIZE_MAX  262144u  /* to this, doubling while a topic is busy */
-#define HINT_STEP_BYTES 1048576u /* a synced block's entry is refreshed each so many bytes */
+#define CHUNK_SIZE_MIN   16384u   /* disk space is taken ahead in chunks, from this */
+#define CHUNK_SIZE_MAX   262144u  /* to this, doubling while a topic is busy */
+#define KNOWN_DAMAGE_MAX 1024u    /* damaged places of a topic that are told apart */
+#define HINT_STEP_BYTES  1048576u /* a synced block's entry is refreshed each so many bytes */
 /* A wholly consumed block with at least this much in it is left behind, so that it can go. */
 #define ROLL_SIZE_MIN(store) ((store)->super.block_size / 8)
 
@@ -120,6 +121,7 @@ struct walrus_topic {
     atomic_bool removed;
     atomic_bool dirty;            /* on the syncer's list */
     atomic_bool reclaim;          /* on the keeper's list */
+    atomic_bool pinned;           /* reclaim stopped at a block that somebody reads */
     _Atomic int error;            /* 0, or -EIO after a sync failed */
     _Atomic uint32_t watch_count; /* groups with an armed watch */
     UT_hash_handle by_name;       /* LOCK_TOPICS */
@@ -144,6 +146,8 @@ struct walrus_topic {
     _Atomic uint64_t disk_bytes;
     _Atomic uint64_t last_time_ns;
     _Atomic uint64_t damaged_count;
+    struct offset_range *known_damage; /* LOCK_BLOCKS: already counted and reported */
+    uint32_t known_damage_count;       /* LOCK_BLOCKS */
 
     struct lock sync_lock; /* LOCK_SYNC */
     pthread_cond_t sync_cond;
@@ -279,6 +283,9 @@ struct block *space_adopt(struct file *file, uint32_t idx, const struct block_in
 uint32_t block_seed(const struct walrus *store, const struct file *file, uint32_t idx,
                     uint64_t epoch);
 uint64_t block_file_off(const struct block *block); /* of its first byte in the file */
+/* Takes disk space up to byte `upto` of the block and fills it with zeros; moves alloc_end.
+ * -ENOSPC -EDQUOT: as it was */
+WALRUS_CHECK int block_allocate(struct block *block, uint64_t upto);
 /* Writes the block's first entry, not durably yet. */
 WALRUS_CHECK int block_table_activate(struct block *block);
 /* Makes the active entries of blocks of one file durable, in both copies.  Their topics are being
@@ -314,7 +321,9 @@ struct tail_snap topic_tail_ref(struct walrus_topic *topic); /* block with a ref
 void topic_tail_publish(struct walrus_topic *topic, uint64_t seq, uint64_t bytes,
                         struct block *block, uint32_t off); /* under LOCK_APPEND */
 uint64_t topic_first_seq(struct walrus_topic *topic);
-void topic_damage(struct walrus_topic *topic, uint64_t count, const char *format, ...) PRINTF(3, 4);
+/* Counts entries first to end - 1 as damaged and reports it, once however many meet them. */
+void topic_damage(struct walrus_topic *topic, uint64_t first, uint64_t end, const char *format, ...)
+    PRINTF(4, 5);
 void topic_name_copy(struct walrus_topic *topic, char *ret_name);
 /* Takes a topic that nobody refers to out of the tables and frees it; not for a store with threads.
  */

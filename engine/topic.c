@@ -92,8 +92,32 @@ void topic_name_copy(struct walrus_topic *topic, char *ret_name)
     lock_release(&topic->store->topics_lock);
 }
 
-void topic_damage(struct walrus_topic *topic, uint64_t count, const char *format, ...)
+/* Remembers damage; false if it was known. */
+static bool damage_is_new(struct walrus_topic *topic, uint64_t first, uint64_t end)
 {
+    bool is_new = true;
+    lock_acquire(&topic->blocks_lock);
+    for (uint32_t i = 0; i < topic->known_damage_count; i++)
+        if (topic->known_damage[i].first <= first && end <= topic->known_damage[i].end)
+            is_new = false;
+    if (is_new && topic->known_damage_count < KNOWN_DAMAGE_MAX) {
+        uint32_t count = topic->known_damage_count;
+        struct offset_range *bigger = realloc(topic->known_damage, (count + 1) * sizeof(*bigger));
+        if (bigger) { /* without memory it is only reported again */
+            bigger[count] = (struct offset_range){first, end};
+            topic->known_damage = bigger;
+            topic->known_damage_count = count + 1;
+        }
+    }
+    lock_release(&topic->blocks_lock);
+    return is_new;
+}
+
+void topic_damage(struct walrus_topic *topic, uint64_t first, uint64_t end, const char *format, ...)
+{
+    uint64_t count = end - first;
+    if (!damage_is_new(topic, first, end))
+        return;
     char text[256], name[WALRUS_NAME_SIZE_MAX + 1];
     va_list args;
     va_start(args, format);
@@ -147,6 +171,7 @@ void topic_free(struct walrus_topic *topic)
         group_free(group);
     }
     block_unref(topic->sync_block);
+    free(topic->known_damage);
     LIST_FOR_EACH(node, &topic->blocks)
     {
         list_remove(node);

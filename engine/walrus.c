@@ -119,7 +119,7 @@ static int path_enter(const char *path, bool make, int *ret_fd)
 }
 
 /* Filesystems on which the promises cannot be kept, or need help. */
-static int filesystem_check(struct walrus *store, bool fresh)
+static int filesystem_check(struct walrus *store)
 {
     struct statfs fs;
     if (fstatfs(store->dirfd, &fs) < 0)
@@ -143,20 +143,28 @@ static int filesystem_check(struct walrus *store, bool fresh)
         report(&store->reporter, WALRUS_WARNING, 0, NULL,
                "the store lies on tmpfs: it does not survive a restart of the machine");
         return 0;
-    case BTRFS_SUPER_MAGIC:
-        if (fresh) {
-            int flags = 0;
-            if (ioctl(store->dirfd, FS_IOC_GETFLAGS, &flags) < 0)
-                return -errno;
-            flags |= FS_NOCOW_FL; /* a store into a page that is shared may find no room */
-            if (ioctl(store->dirfd, FS_IOC_SETFLAGS, &flags) < 0)
-                report(&store->reporter, WALRUS_WARNING, -errno, NULL,
-                       "copy on write cannot be switched off for the store's directory");
-        }
-        return 0;
     default:
         return 0;
     }
+}
+
+/* btrfs copies a page that is written again to a new place: with no room there, a store into a
+ * mapping that was allocated faults.  Its directories can tell new files not to. */
+static int filesystem_prepare(struct walrus *store)
+{
+    struct statfs fs;
+    int flags = 0;
+    if (fstatfs(store->dirfd, &fs) < 0)
+        return -errno;
+    if ((unsigned long)fs.f_type != BTRFS_SUPER_MAGIC)
+        return 0;
+    if (ioctl(store->dirfd, FS_IOC_GETFLAGS, &flags) < 0)
+        return -errno;
+    flags |= FS_NOCOW_FL;
+    if (ioctl(store->dirfd, FS_IOC_SETFLAGS, &flags) < 0)
+        report(&store->reporter, WALRUS_WARNING, -errno, NULL,
+               "copy on write cannot be switched off for the store's directory");
+    return 0;
 }
 
 static void lock_holder(struct walrus *store)
@@ -254,9 +262,9 @@ static int super_read(struct walrus *store)
         store->super.clean = 0; /* the damaged one may have been the newer */
     }
     if (store->super.ro_compat & ~FORMAT_RO_COMPAT_KNOWN && !store->read_only) {
-        report(&store->reporter, WALRUS_ERROR, -EPROTONOSUPPORT, NULL,
-               "SUPER: the store was written by a newer version and can only be opened read-only");
-        return -EPROTONOSUPPORT;
+        report(&store->reporter, WALRUS_WARNING, -EPROTONOSUPPORT, NULL,
+               "SUPER: the store was written by a newer version; it is opened read-only");
+        store->read_only = true;
     }
     return 0;
 }
@@ -325,21 +333,24 @@ static int directory_check_empty(struct walrus *store)
 static int store_enter(struct walrus *store)
 {
     struct stat st;
+    int r = filesystem_check(store);
+    if (r < 0)
+        return r;
     int probe = os_open(store->dirfd, "SUPER", O_RDONLY | O_NOFOLLOW, 0);
     bool fresh = probe == -ENOENT;
     if (probe < 0 && !fresh)
         return probe;
     if (probe >= 0) {
-        int r = os_fstat(probe, &st);
+        r = os_fstat(probe, &st);
         os_close(probe);
         if (r < 0)
             return r;
     }
     if (fresh && (store->read_only || store->options.must_exist))
         return -ENOENT;
-    int r = fresh ? directory_check_empty(store) : 0;
-    if (r == 0)
-        r = filesystem_check(store, fresh);
+    r = fresh ? directory_check_empty(store) : 0;
+    if (r == 0 && fresh)
+        r = filesystem_prepare(store);
     if (r == 0)
         r = lock_take(store);
     if (r == 0 && fresh)

@@ -60,11 +60,12 @@ need_packages() {
 }
 
 # build DIRECTORY [MESON-OPTION...]: sets the build directory up and compiles.  One that is there is set up
-# again, because that is when Meson sees new test files.
+# again, because that is when Meson sees new test files.  TARGETS limits what is compiled.
+TARGETS=()
 build() {
     local directory=$1 again=()
     shift
     [ ! -e "$directory/build.ninja" ] || again=(--reconfigure)
     meson setup "${again[@]}" "$directory" "$ROOT" "$@" || return 1
-    meson compile -C "$directory"
+    meson compile -C "$directory" "${TARGETS[@]}"
 }

@@ -10,10 +10,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -136,14 +138,72 @@ void rig_reopen(struct rig *rig)
     rig_open(rig);
 }
 
+static pid_t frozen_pid;
+
+static void thaw(int signal_number)
+{
+    (void)signal_number;
+    kill(frozen_pid, SIGCONT);
+}
+
+/* Whether a thread is stopped: the letter behind its name in parentheses. */
+static bool thread_is_stopped(int tasks_fd, const char *thread)
+{
+    char name[300], text[512];
+
+    snprintf(name, sizeof(name), "%s/stat", thread);
+    int fd = openat(tasks_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true; /* it ended */
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size < 0 ? 0 : size] = '\0';
+    const char *state = strrchr(text, ')');
+    return state == NULL || state[2] == 'T' || state[2] == 'Z' || state[2] == 'X';
+}
+
+/* Stops all threads of a process, so that what it left in its files is of one moment. */
+static void freeze(pid_t pid)
+{
+    char path[64];
+    bool all;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    CHECK_INT(kill(pid, SIGSTOP), 0);
+    do {
+        DIR *tasks = opendir(path);
+        CHECK(tasks != NULL);
+        all = true;
+        for (struct dirent *item; (item = readdir(tasks)) != NULL;)
+            if (item->d_name[0] != '.')
+                all &= thread_is_stopped(dirfd(tasks), item->d_name);
+        closedir(tasks);
+    } while (!all);
+}
+
 void rig_copy(const struct rig *rig, struct rig *copy)
 {
     rig_init(copy);
-    dir_copy(rig->dir, copy->dir);
-    struct walrus_options options = rig->options;
-    options.report_arg = copy;
-    copy->options = options;
+    copy->options = rig->options;
+    copy->options.report_arg = copy;
     copy->seed = rig->seed;
+    if (rig->walrus == NULL) {
+        dir_copy(rig->dir, copy->dir);
+        return;
+    }
+    frozen_pid = getpid();
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        signal(SIGABRT, thaw);
+        freeze(frozen_pid);
+        dir_copy(rig->dir, copy->dir);
+        thaw(0);
+        _exit(0);
+    }
+    int status;
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(status, 0);
 }
 
 unsigned rig_reports(struct rig *rig, enum walrus_level level)

@@ -74,8 +74,9 @@ void rig_open(struct rig *rig);
 void rig_close(struct rig *rig); /* expects 0; nothing if it is closed */
 void rig_reopen(struct rig *rig);
 
-/* Makes *copy a closed store with the bytes that the files of *rig have now, seen through the
- * page cache: what is left when the process that has it open is killed. */
+/* Makes *copy a closed store with the bytes that the files of *rig have now, seen through the page
+ * cache: what is left when the process that has it open is killed.  An open store is copied by a
+ * child, with all threads of this process stopped, so that the copy is of one moment. */
 void rig_copy(const struct rig *rig, struct rig *copy);
 
 unsigned rig_reports(struct rig *rig, enum walrus_level level);

@@ -69,7 +69,7 @@ while [ ! -e "$STOP" ]; do
         sleep 0.05
     fi
     printf '\n#\n' >>"$OUT"
-    sleep 0.01
+    sleep 0.002
 done
 """
 
@@ -184,6 +184,25 @@ class Consumer:
         return result
 
 
+def while_requested(nginx, topic, first, end, action):
+    """Makes requests, and does `action` in the middle of them."""
+    errors = []
+
+    def requests():
+        try:
+            nginx.request(first, end)
+        except Exception as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=requests)
+    thread.start()
+    lib.until("half of the requests", lambda: errors or topic.status()["entries"] >= (first + end) // 2, 120)
+    action()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
 def run(m, allowed_missing, allowed_again):
     topic = m.topic("access")
     lib.write_once(topic.file("retention"), b"all\n", os.O_TRUNC)
@@ -191,17 +210,13 @@ def run(m, allowed_missing, allowed_again):
     consumers = [Consumer(m, topic, kind, i) for i, kind in enumerate(("next", "next", "drain", "drain"))]
     try:
         quarter = REQUESTS // 4
-        nginx.request(0, quarter)
-        consumers[0].kill()
-        nginx.request(quarter, 2 * quarter)
+        while_requested(nginx, topic, 0, 2 * quarter, consumers[0].kill)
         lib.until("the log holds all lines so far", lambda: topic.status()["entries"] == 2 * quarter)
         m.kill()
         m.start()
         topic = m.find("access")
         nginx.reopen(topic)
-        nginx.request(2 * quarter, 3 * quarter)
-        consumers[2].kill()
-        nginx.request(3 * quarter, REQUESTS)
+        while_requested(nginx, topic, 2 * quarter, REQUESTS, consumers[2].kill)
         lib.until("the log holds all lines", lambda: topic.status()["entries"] == REQUESTS)
         lib.until("all lines were taken",
                   lambda: topic.status()["pending"] == 0 and topic.status()["claimed"] == 0, 120)

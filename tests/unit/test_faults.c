@@ -87,7 +87,9 @@ static void *serve_empty_fuse(void *arg)
             size = sizeof(out.body.open);
         } else if (in->opcode == FUSE_STATFS) {
             size = sizeof(out.body.statfs);
-        } else {
+        } else if (in->opcode == FUSE_LOOKUP) {
+            out.header.error = -ENOENT;
+        } else if (in->opcode != FUSE_READDIR) { /* which has nothing to give */
             out.header.error = -ENOSYS;
         }
         out.header.unique = in->unique;
@@ -210,6 +212,18 @@ Test(faults, a_topic_can_be_removed_from_a_full_disk)
     CHECK_INT(umount2(s.dir, MNT_DETACH), 0);
 }
 
+/* From the nth on, space in log files is refused: it is taken by writing zeros, or by fallocate. */
+static void arm_full_disk(int error, unsigned nth, bool forever)
+{
+    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_WRITE,
+                                       .nth = nth,
+                                       .error = error,
+                                       .forever = forever,
+                                       .file = "wal_*.log"});
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ALLOCATE, .nth = nth, .error = error, .forever = forever, .file = "wal_*"});
+}
+
 Test(faults, failed_allocations_are_reported_as_they_are_and_change_nothing)
 {
     const int errors[] = {ENOSPC, EDQUOT};
@@ -222,8 +236,7 @@ Test(faults, failed_allocations_are_reported_as_they_are_and_change_nothing)
         uint64_t count = 1;
         int rc;
         rig_append(&s, topic, 0, 5000);
-        faultos_arm(&(struct faultos_rule){
-            .kind = FAULTOS_ALLOCATE, .nth = 1, .error = errors[i], .forever = true});
+        arm_full_disk(errors[i], 1, true);
         while ((rc = rig_try_append(&s, topic, count, 5000)) == 0)
             CHECK(++count < 1000);
         CHECK_INT(rc, -errors[i]);
@@ -253,8 +266,8 @@ Test(faults, a_failed_sync_of_data_is_final_until_the_store_is_opened_anew)
     struct walrus_topic *topic = rig_topic(&s, "t");
     CHECK_INT(walrus_topic_sync(topic), 0);
     rig_append_many(&s, "t", 3, 2, 100);
-    faultos_arm(&(struct faultos_rule){
-        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*"});
     CHECK_INT(walrus_topic_sync(topic), -EIO);
     CHECK_INT(faultos_failed_count(), 1);
 
@@ -286,8 +299,8 @@ Test(faults, with_fsync_each_a_failed_sync_fails_the_append)
     s.options.fsync = WALRUS_FSYNC_EACH;
     rig_open(&s);
     rig_append_many(&s, "t", 0, 3, 100);
-    faultos_arm(&(struct faultos_rule){
-        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*"});
     CHECK_INT(rig_try_append(&s, "t", 3, 100), -EIO);
     CHECK_INT(rig_try_append(&s, "t", 3, 100), -EIO);
     CHECK_INT(faultos_failed_count(), 1);
@@ -330,9 +343,22 @@ Test(faults, strict_takes_nothing_when_the_offset_cannot_be_stored)
 /* A few of everything; each call may fail, none may do half. */
 struct sweep {
     struct rig rig;
+    unsigned nth; /* which call fails, with what, and whether all after it do */
+    int error;
+    bool forever;
     uint64_t acked_end; /* entries below were acknowledged */
     uint64_t taken_end; /* entries below were handed out */
 };
+
+/* As CHECK, and says which run it was. */
+static void sweep_check(const struct sweep *sweep, bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "nth=%u error=%s forever=%d\n%s", sweep->nth, strerrorname_np(sweep->error),
+            sweep->forever, sweep->rig.report_text);
+    check_fail(__FILE__, __LINE__, what);
+}
 
 static void sweep_append(struct sweep *sweep, size_t size)
 {
@@ -369,20 +395,22 @@ static void sweep_work(struct sweep *sweep)
 static void sweep_verify(struct sweep *sweep)
 {
     struct rig *rig = &sweep->rig;
+    struct walrus_topic_stat stat;
     uint64_t seq = 0, next;
 
-    rig_open(rig);
+    sweep_check(sweep, rig_try_open(rig) == 0, "the store opens again");
     next = rig_group_stat(rig, "t", "default").offset;
-    CHECK(next >= sweep->taken_end && next <= sweep->taken_end + 1);
-    CHECK(rig_topic_stat(rig, "t").tail_seq >= sweep->acked_end);
-    uint64_t tail = rig_topic_stat(rig, "t").tail_seq;
-    for (; next < tail; next++) {
-        CHECK_INT(rig_take(rig, "t", &seq), 0);
-        CHECK_INT(seq, next);
+    stat = rig_topic_stat(rig, "t");
+    sweep_check(sweep, next >= sweep->taken_end, "nothing is delivered twice");
+    sweep_check(sweep, next <= sweep->taken_end + 1, "nothing is skipped");
+    sweep_check(sweep, stat.tail_seq >= sweep->acked_end, "all that was acknowledged is there");
+    for (; next < stat.tail_seq; next++) {
+        sweep_check(sweep, rig_take(rig, "t", &seq) == 0, "all that is there can be taken");
+        sweep_check(sweep, seq == next, "in order");
     }
     rig_expect_empty(rig, "t");
-    rig_append(rig, "t", tail, 100);
-    rig_expect(rig, "t", tail, 100);
+    rig_append(rig, "t", stat.tail_seq, 100);
+    rig_expect(rig, "t", stat.tail_seq, 100);
     rig_close(rig);
 }
 
@@ -391,6 +419,9 @@ static bool sweep_run(unsigned nth, int error, bool forever)
 {
     static struct sweep sweep;
 
+    sweep.nth = nth;
+    sweep.error = error;
+    sweep.forever = forever;
     sweep.acked_end = 5;
     sweep.taken_end = 2;
     rig_copy(&s, &sweep.rig);

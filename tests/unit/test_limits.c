@@ -312,7 +312,8 @@ Test(limits, a_batch_that_finds_no_room_stores_nothing)
     rig_append(&s, "t", 0, 100);
     for (unsigned nth = 1;; nth++) {
         faultos_forget_counts();
-        faultos_arm(&(struct faultos_rule){.kind = FAULTOS_ALLOCATE, .nth = nth, .error = ENOSPC});
+        faultos_arm(&(struct faultos_rule){
+            .kind = FAULTOS_WRITE, .nth = nth, .error = ENOSPC, .file = "wal_*.log"});
         uint64_t tail = rig_topic_stat(&s, "t").tail_seq;
         int rc = rig_try_batch(&s, "t", tail, 30, 30000);
         faultos_disarm();

@@ -501,6 +501,33 @@ Test(recovery, any_byte_of_one_copy_of_a_log_file_s_metadata_may_be_wrong)
     }
 }
 
+Test(recovery, one_damaged_copy_of_any_block_entry_costs_no_part_of_a_large_entry)
+{
+    const size_t sizes[] = {100, 70000, 300, 3 * RIG_BLOCK_SIZE, 300};
+
+    rig_open(&s);
+    for (uint64_t seq = 0; seq < 5; seq++)
+        rig_append(&s, "t", seq, sizes[seq]);
+    rig_close(&s);
+    for (unsigned which = 0; which < 4 * RIG_BLOCKS_PER_FILE; which++) {
+        unsigned file = which / 2 / RIG_BLOCKS_PER_FILE, block = which / 2 % RIG_BLOCKS_PER_FILE;
+        struct rig hurt;
+        struct place place;
+        rig_copy(&s, &hurt);
+        rig_find(&hurt, "t", file == 0 ? 0 : 4, 100, &place);
+        place.off = (which % 2 == 0 ? 4096 : 32768) + block * 128u;
+        place_flip(&place, 0);
+        rig_open(&hurt);
+        for (uint64_t seq = 0; seq < 5; seq++)
+            rig_expect(&hurt, "t", seq, sizes[seq]);
+        rig_expect_empty(&hurt, "t");
+        rig_append(&hurt, "t", 5, 300);
+        rig_reopen(&hurt);
+        rig_expect(&hurt, "t", 5, 300);
+        rig_fini(&hurt);
+    }
+}
+
 Test(recovery, a_block_with_both_entries_damaged_is_set_aside_and_the_others_work)
 {
     struct place place;

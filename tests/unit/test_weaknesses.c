@@ -377,8 +377,8 @@ Test(weaknesses, a_sync_error_is_not_forgotten)
     s.options.fsync = WALRUS_FSYNC_NEVER;
     rig_open(&s);
     rig_append(&s, "t", 0, 100);
-    faultos_arm(&(struct faultos_rule){
-        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "wal_*"});
     CHECK_INT(walrus_sync(s.walrus), -EIO);
     CHECK_INT(walrus_sync(s.walrus), -EIO);
     CHECK_INT(rig_topic_stat(&s, "t").durable_seq, 0);
@@ -408,12 +408,14 @@ Test(weaknesses, a_background_sync_that_fails_is_seen_by_all)
     faultos_install();
     s.options.fsync_ms = 20;
     rig_open(&s);
-    faultos_arm(&(struct faultos_rule){
-        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .forever = true, .file = "wal_*.log"});
     rig_append(&s, "t", 0, 100);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .forever = true, .file = "wal_*"});
+    rig_append(&s, "t", 1, 100);
     CHECK_SOON(rig_topic_stat(&s, "t").degraded);
     CHECK(rig_stat(&s).degraded);
-    CHECK_INT(rig_try_append(&s, "t", 1, 100), -EIO);
+    CHECK_INT(rig_try_append(&s, "t", 2, 100), -EIO);
     CHECK(rig_reports(&s, WALRUS_ERROR) > 0);
     rig_expect_at(&s, "t", 0, 100);
     close_degraded();

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blob.c - the file `blob`: all that is written between open and close is one entry.
+ *
+ * The bytes go to their place as they come (walrus_blob_write).  The entry is made at the FLUSH of
+ * the process that opened the file, once something was written, because only FLUSH can tell
+ * close(2) of an error; children that inherited the descriptor send FLUSH, too, and count for
+ * nothing.  What is left at RELEASE is committed then.  A process that a signal killed flushes like
+ * any other, on its way out: its flags in /proc/PID/stat tell it, and the blob is dropped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "produce.h"
+
+#define PROCESS_SIGNALED 0x400 /* PF_SIGNALED of the kernel: killed by a signal */
+
+/* Reads a small file of /proc about a thread.  False: it is gone, or in another pid namespace. */
+static bool proc_read(pid_t tid, const char *name, char *ret_text, size_t room)
+{
+    char path[64];
+
+    if (tid == 0)
+        return false;
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)tid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, ret_text, room - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    ret_text[n] = '\0';
+    return true;
+}
+
+/* The process that a thread belongs to, 0: cannot be known. */
+static pid_t process_of(pid_t tid)
+{
+    char text[1024];
+    if (!proc_read(tid, "status", text, sizeof(text)))
+        return 0;
+    const char *line = strstr(text, "\nTgid:");
+    return line != NULL ? (pid_t)strtol(line + 6, NULL, 10) : 0;
+}
+
+static bool process_was_killed(pid_t tid)
+{
+    char text[1024];
+    if (!proc_read(tid, "stat", text, sizeof(text)))
+        return false;
+    /* pid (name) state ppid pgrp session tty tpgid flags ...; the name may hold anything */
+    const char *at = strrchr(text, ')');
+    unsigned long flags;
+    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
+        return false;
+    return (flags & PROCESS_SIGNALED) != 0;
+}
+
+void blob_open(struct handle *handle, pid_t tid)
+{
+    handle->blob.opener = process_of(tid);
+}
+
+/* Drops what was written, and takes nothing more. */
+static void blob_fail(struct handle *handle)
+{
+    walrus_blob_abort(handle->blob.blob);
+    handle->blob.blob = NULL;
+    handle->blob.failed = true;
+}
+
+int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset)
+{
+    struct blob *blob = &handle->blob;
+    struct walrus_topic *topic;
+    int r;
+
+    if (blob->failed)
+        return -EINVAL;
+    if (blob->blob == NULL) {
+        r = produce_topic(handle, &topic);
+        if (r < 0)
+            return r;
+        r = walrus_blob_open(topic, &blob->blob);
+        walrus_topic_unref(topic);
+        if (r < 0)
+            return r;
+    }
+    uint64_t end = blob->base + walrus_blob_size(blob->blob);
+    r = offset == end ? walrus_blob_write(blob->blob, data, size) : -EINVAL;
+    if (r < 0)
+        blob_fail(handle);
+    else
+        node_set_size(handle->mount, handle->node, end + size);
+    return r;
+}
+
+int blob_commit(struct handle *handle, bool durable)
+{
+    struct blob *blob = &handle->blob;
+    if (blob->blob == NULL)
+        return 0;
+    blob->base += walrus_blob_size(blob->blob);
+    int r = walrus_blob_commit(blob->blob, durable, NULL);
+    blob->blob = NULL;
+    if (r < 0)
+        blob->failed = true;
+    return r;
+}
+
+int blob_flush(struct handle *handle, pid_t tid, bool durable)
+{
+    struct blob *blob = &handle->blob;
+    if (blob->blob == NULL)
+        return 0;
+    /* Where processes cannot be told apart, any close that follows data commits. */
+    pid_t process = process_of(tid);
+    if (blob->opener != 0 && process != 0 && process != blob->opener)
+        return 0;
+    if (process_was_killed(tid)) {
+        blob_fail(handle);
+        return 0;
+    }
+    return blob_commit(handle, durable);
+}
+
+void blob_fini(struct handle *handle)
+{
+    walrus_blob_abort(handle->blob.blob);
+    handle->blob.blob = NULL;
+}

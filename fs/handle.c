@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handle.c - see handle.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "handle.h"
+#include "reply.h"
+
+int handle_create(struct mount *mount, fuse_req_t req, struct node *node, int flags,
+                  struct handle **ret_handle)
+{
+    const struct fuse_ctx *who = fuse_req_ctx(req);
+
+    if (atomic_fetch_add(&mount->handle_count, 1) >= MOUNT_HANDLE_COUNT_MAX) {
+        atomic_fetch_sub(&mount->handle_count, 1);
+        return -EMFILE;
+    }
+    struct handle *handle = calloc(1, sizeof(*handle));
+    int r = handle != NULL ? node_open(mount, node, who->pid) : -ENOMEM;
+    if (r < 0) {
+        atomic_fetch_sub(&mount->handle_count, 1);
+        free(handle);
+        return r;
+    }
+    serial_init(&handle->serial);
+    handle->mount = mount;
+    handle->node = node;
+    handle->kind = node_kind(node);
+    handle->flags = flags;
+    handle->uid = who->uid;
+    handle->gid = who->gid;
+    lock_acquire(mount->handles_lock);
+    list_push_back(&mount->handles, &handle->link);
+    lock_release(mount->handles_lock);
+    *ret_handle = handle;
+    return 0;
+}
+
+void handle_destroy(struct handle *handle)
+{
+    lock_acquire(handle->mount->handles_lock);
+    list_remove(&handle->link);
+    lock_release(handle->mount->handles_lock);
+    if (handle->node != NULL)
+        node_close(handle->mount, handle->node);
+    atomic_fetch_sub(&handle->mount->handle_count, 1);
+    serial_fini(&handle->serial);
+    free(handle);
+}
+
+/* Makes the kernel's idea of the file's size `size`, by storing the last byte.  The page that this
+ * makes is dropped before it can be read: by the open that follows, and by nobody having a size
+ * to read up to before. */
+static void raise_size(struct handle *handle, uint64_t size)
+{
+    struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(1);
+    char byte = 0;
+
+    bytes.buf[0].mem = &byte;
+    /* A failure leaves programs that use sendfile with an empty file, and others unharmed. */
+    (void)fuse_lowlevel_notify_store(handle->mount->session, node_ino(handle->mount, handle->node),
+                                     (off_t)(size - 1), &bytes, 0);
+}
+
+void handle_drop_cache(struct handle *handle)
+{
+    (void)fuse_lowlevel_notify_inval_inode(handle->mount->session,
+                                           node_ino(handle->mount, handle->node), 0, 0);
+}
+
+void handle_forget_size(struct handle *handle)
+{
+    (void)fuse_lowlevel_notify_inval_inode(handle->mount->session,
+                                           node_ino(handle->mount, handle->node), -1, 0);
+}
+
+int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size, bool must)
+{
+    bool raise = false, lower = false;
+    int r = node_hold_size(handle->mount, handle->node, fuse_req_ctx(req)->pid, size, must, &raise,
+                           &lower);
+    if (r < 0) {
+        handle->node = NULL; /* closed already */
+        reply_error(req, r);
+        return r;
+    }
+    if (raise)
+        raise_size(handle, size);
+    else if (lower)
+        handle_forget_size(handle);
+    return reply_open(req, handle, handle->kind);
+}
+
+void handle_raise_size(struct handle *handle, uint64_t size)
+{
+    node_set_size(handle->mount, handle->node, size);
+    if (size > 0)
+        raise_size(handle, size);
+}
+
+struct request *request_create(struct mount *mount, fuse_req_t req, struct handle *handle,
+                               struct node *node, size_t room)
+{
+    struct request *request = malloc(sizeof(*request) + room);
+    if (request == NULL) {
+        reply_error(req, -ENOMEM);
+        return NULL;
+    }
+    *request = (struct request){.mount = mount, .req = req, .handle = handle};
+    if (node != NULL)
+        request->node = node_ref(mount, node);
+    return request;
+}
+
+void request_destroy(struct request *request)
+{
+    if (request->node != NULL)
+        node_unref(request->mount, request->node);
+    if (request->new_dir != NULL)
+        node_unref(request->mount, request->new_dir);
+    free(request->name);
+    free(request->new_name);
+    free(request);
+}
+
+static void request_run(struct job *job)
+{
+    struct request *request = CONTAINER_OF(job, struct request, job);
+    request->run(request);
+}
+
+void request_submit(struct request *request, void (*run)(struct request *request))
+{
+    request->run = run;
+    request->job.run = request_run;
+    pool_submit(request->mount->pool, &request->job);
+}
+
+void request_submit_to(struct request *request, struct serial *serial,
+                       void (*run)(struct request *request))
+{
+    request->run = run;
+    request->job.run = request_run;
+    if (serial_enter(serial, &request->job))
+        pool_submit(request->mount->pool, &request->job);
+}
+
+void request_submit_serial(struct request *request, void (*run)(struct request *request))
+{
+    request_submit_to(request, &request->handle->serial, run);
+}
+
+struct buffer {
+    size_t size;
+    unsigned char data[];
+};
+
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+static int buffer_key_error;
+
+static void buffer_make_key(void)
+{
+    buffer_key_error = pthread_key_create(&buffer_key, free);
+}
+
+void *thread_buffer(size_t size)
+{
+    if (pthread_once(&buffer_once, buffer_make_key) != 0 || buffer_key_error != 0)
+        return NULL;
+    struct buffer *buffer = pthread_getspecific(buffer_key);
+    if (buffer != NULL && buffer->size >= size)
+        return buffer->data;
+    /* Large ones at once, small ones not at all: most reads ask for 4 KiB, 128 KiB or 1 MiB. */
+    size_t room = size <= 8192 ? 8192 : size <= 131072 ? 131072 : round_up(size, 65536);
+    struct buffer *bigger = malloc(sizeof(*bigger) + room);
+    if (bigger == NULL)
+        return NULL;
+    bigger->size = room;
+    if (pthread_setspecific(buffer_key, bigger) != 0) {
+        free(bigger);
+        return NULL;
+    }
+    free(buffer);
+    return bigger->data;
+}

@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * node.c - see node.h.
+ *
+ * One hash table under one lock: the sections are short, and there are at most four transport
+ * threads.  References of the engine's objects are given back after the lock was released.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node.h"
+
+/* Threads of one place that are told ESTALE and remembered. */
+#define STALE_COUNT_MAX 1024
+
+struct node_table {
+    struct lock lock; /* LOCK_FS_NODES */
+    struct place **buckets;
+    size_t bucket_count; /* a power of two */
+    size_t place_count;
+    struct place root_place;
+    struct node root;
+};
+
+static uint64_t mix(uint64_t value)
+{
+    value ^= value >> 33;
+    value *= 0xff51afd7ed558ccdull;
+    value ^= value >> 33;
+    value *= 0xc4ceb9fe1a85ec53ull;
+    return value ^ (value >> 33);
+}
+
+static uint64_t key_hash(const struct place_key *key)
+{
+    uint64_t hash = mix(key->topic_id * 64 + key->kind * 2 + key->in_group);
+    hash = mix(hash ^ key->group_id);
+    hash = mix(hash ^ key->seq);
+    for (const char *at = key->name; at != NULL && *at != '\0'; at++)
+        hash = hash * 31 + (unsigned char)*at;
+    return hash;
+}
+
+static bool key_equal(const struct place_key *a, const struct place_key *b)
+{
+    return a->kind == b->kind && a->in_group == b->in_group && a->topic_id == b->topic_id &&
+           a->group_id == b->group_id && a->seq == b->seq &&
+           (a->name == NULL) == (b->name == NULL) &&
+           (a->name == NULL || strcmp(a->name, b->name) == 0);
+}
+
+/* st_ino: the same for a file reached through its topic and through its group, since it is one. */
+uint64_t place_ino(const struct place_key *key)
+{
+    struct place_key plain = *key;
+    plain.in_group = false;
+    uint64_t ino = plain.name == NULL && plain.seq == 0 && plain.topic_id < 1ull << 32 &&
+                           plain.group_id < 1ull << 16
+                       ? plain.topic_id << 24 | plain.group_id << 8 | (plain.kind + 2u)
+                       : key_hash(&plain) | 1ull << 63;
+    return ino;
+}
+
+void place_key_fini(struct place_key *key)
+{
+    walrus_group_unref(key->group);
+    walrus_topic_unref(key->topic);
+    free(key->name);
+    *key = (struct place_key){.kind = KIND_ROOT};
+}
+
+int place_key_copy(struct place_key *to, const struct place_key *from)
+{
+    char *name = NULL;
+    if (from->name != NULL) {
+        name = strdup(from->name);
+        if (name == NULL)
+            return -ENOMEM;
+    }
+    *to = *from;
+    to->name = name;
+    if (to->topic != NULL)
+        walrus_topic_ref(to->topic);
+    if (to->group != NULL)
+        walrus_group_ref(to->group);
+    return 0;
+}
+
+int node_table_create(struct node_table **ret_table)
+{
+    struct node_table *table = calloc(1, sizeof(*table));
+    if (table == NULL)
+        return -ENOMEM;
+    table->bucket_count = 1024;
+    table->buckets = calloc(table->bucket_count, sizeof(*table->buckets));
+    if (table->buckets == NULL) {
+        free(table);
+        return -ENOMEM;
+    }
+    lock_init(&table->lock, LOCK_FS_NODES);
+    table->root_place = (struct place){.key.kind = KIND_ROOT, .ino = FUSE_ROOT_ID, .node_count = 1};
+    list_init(&table->root_place.idle);
+    list_init(&table->root_place.busy);
+    table->root = (struct node){.place = &table->root_place, .ref_count = 1};
+    list_init(&table->root.link);
+    *ret_table = table;
+    return 0;
+}
+
+static void free_nodes(struct list *list)
+{
+    LIST_FOR_EACH(at, list)
+    {
+        list_remove(at);
+        free(LIST_ENTRY(at, struct node, link));
+    }
+}
+
+void node_table_destroy(struct node_table *table)
+{
+    if (table == NULL)
+        return;
+    for (size_t i = 0; i < table->bucket_count; i++) {
+        for (struct place *place = table->buckets[i], *next; place != NULL; place = next) {
+            next = place->hash_next;
+            free_nodes(&place->idle);
+            free_nodes(&place->busy);
+            place_key_fini(&place->key);
+            free(place->stale);
+            free(place);
+        }
+    }
+    free(table->buckets);
+    lock_fini(&table->lock);
+    free(table);
+}
+
+struct node *node_of(struct mount *mount, fuse_ino_t ino)
+{
+    return ino == FUSE_ROOT_ID ? &mount->nodes->root : (struct node *)(uintptr_t)ino;
+}
+
+fuse_ino_t node_ino(struct mount *mount, const struct node *node)
+{
+    return node == &mount->nodes->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)node;
+}
+
+static void table_grow_locked(struct node_table *table)
+{
+    size_t count = table->bucket_count * 4;
+    struct place **buckets = calloc(count, sizeof(*buckets));
+    if (buckets == NULL)
+        return; /* slower, that is all */
+    for (size_t i = 0; i < table->bucket_count; i++) {
+        for (struct place *place = table->buckets[i], *next; place != NULL; place = next) {
+            next = place->hash_next;
+            struct place **at = &buckets[key_hash(&place->key) & (count - 1)];
+            place->hash_next = *at;
+            *at = place;
+        }
+    }
+    free(table->buckets);
+    table->buckets = buckets;
+    table->bucket_count = count;
+}
+
+static struct place *place_find_locked(struct node_table *table, const struct place_key *key)
+{
+    struct place *place = table->buckets[key_hash(key) & (table->bucket_count - 1)];
+    while (place != NULL && !key_equal(&place->key, key))
+        place = place->hash_next;
+    return place;
+}
+
+static void place_insert_locked(struct node_table *table, struct place *place)
+{
+    if (table->place_count >= table->bucket_count)
+        table_grow_locked(table);
+    struct place **at = &table->buckets[key_hash(&place->key) & (table->bucket_count - 1)];
+    place->hash_next = *at;
+    *at = place;
+    table->place_count++;
+}
+
+static void place_remove_locked(struct node_table *table, struct place *place)
+{
+    struct place **at = &table->buckets[key_hash(&place->key) & (table->bucket_count - 1)];
+    while (*at != place)
+        at = &(*at)->hash_next;
+    *at = place->hash_next;
+    table->place_count--;
+}
+
+static struct stale *stale_find_locked(struct place *place, pid_t tid)
+{
+    for (unsigned i = 0; i < place->stale_count; i++) {
+        if (place->stale[i].tid == tid)
+            return &place->stale[i];
+    }
+    return NULL;
+}
+
+static void stale_remove_locked(struct place *place, pid_t tid)
+{
+    struct stale *stale = stale_find_locked(place, tid);
+    if (stale == NULL)
+        return;
+    *stale = place->stale[--place->stale_count];
+    if (place->stale_count == 0) {
+        free(place->stale);
+        place->stale = NULL;
+        place->stale_room = 0;
+    }
+}
+
+/* The thread is told ESTALE.  Threads that died instead of trying again stay for a while. */
+static void stale_add_locked(struct place *place, pid_t tid)
+{
+    struct stale *stale = stale_find_locked(place, tid);
+    if (stale == NULL && place->stale_count == place->stale_room) {
+        unsigned room = place->stale_room != 0 ? place->stale_room * 2 : 8;
+        stale = room <= STALE_COUNT_MAX ? realloc(place->stale, room * sizeof(*stale)) : NULL;
+        if (stale == NULL) { /* the oldest goes */
+            memmove(place->stale, place->stale + 1,
+                    (place->stale_count - 1) * sizeof(*place->stale));
+            place->stale_count--;
+        } else {
+            place->stale = stale;
+            place->stale_room = room;
+        }
+        stale = NULL;
+    }
+    if (stale == NULL)
+        stale = &place->stale[place->stale_count++];
+    *stale = (struct stale){.tid = tid};
+}
+
+/* Sorts the node into the list that fits its state. */
+static void node_sort_locked(struct node *node)
+{
+    struct place *place = node->place;
+    bool own = kind_is(place->key.kind, KIND_OWN_NODE);
+    bool busy = own && (node->open_count > 0 || node->reserved != 0);
+
+    list_remove(&node->link);
+    /* The node used last comes first: the kernel's name cache most likely points to it. */
+    list_insert_before(busy ? &place->busy : place->idle.next, &node->link);
+}
+
+/* A node of the place that may be handed to the thread, or NULL. */
+static struct node *node_pick_locked(struct place *place, pid_t tid)
+{
+    struct stale *stale = stale_find_locked(place, tid);
+
+    if (stale != NULL)
+        stale->looked_up = true;
+    if (kind_is(place->key.kind, KIND_OWN_NODE) && tid != 0) {
+        LIST_FOR_EACH(at, &place->busy)
+        {
+            struct node *node = LIST_ENTRY(at, struct node, link);
+            if (node->reserved == tid && node->open_count == 0)
+                return node;
+            if (node->reserved == 0)
+                break; /* reserved ones come first, see node_look_up() */
+        }
+    }
+    if (stale != NULL || list_empty(&place->idle))
+        return NULL;
+    return LIST_ENTRY(place->idle.next, struct node, link);
+}
+
+int node_look_up(struct mount *mount, struct node *dir, struct place_key *key, pid_t tid,
+                 struct node **ret_node)
+{
+    struct node_table *table = mount->nodes;
+    struct place *fresh_place = calloc(1, sizeof(*fresh_place)), *place;
+    struct node *fresh = calloc(1, sizeof(*fresh)), *node;
+
+    if (fresh == NULL || fresh_place == NULL) {
+        free(fresh);
+        free(fresh_place);
+        place_key_fini(key);
+        return -ENOMEM;
+    }
+    lock_acquire(&table->lock);
+    place = place_find_locked(table, key);
+    if (place == NULL) {
+        place = fresh_place;
+        fresh_place = NULL;
+        place->key = *key;
+        *key = (struct place_key){.kind = KIND_ROOT};
+        place->ino = place_ino(&place->key);
+        place->dir = dir;
+        dir->ref_count++;
+        list_init(&place->idle);
+        list_init(&place->busy);
+        place_insert_locked(table, place);
+    }
+    node = node_pick_locked(place, tid);
+    if (node == NULL) {
+        node = fresh;
+        fresh = NULL;
+        node->place = place;
+        list_init(&node->link);
+        place->node_count++;
+        if (stale_find_locked(place, tid) != NULL) {
+            node->reserved = tid;
+            list_insert_before(place->busy.next, &node->link);
+        } else {
+            node_sort_locked(node);
+        }
+    }
+    node->lookup_count++;
+    lock_release(&table->lock);
+    place_key_fini(key);
+    free(fresh_place);
+    free(fresh);
+    *ret_node = node;
+    return 0;
+}
+
+/* Frees the node, its place and the directories above that nobody refers to any more.  Called with
+ * the lock held, which is released. */
+static void node_collect_unlock(struct node_table *table, struct node *node)
+{
+    struct place *dead = NULL;
+
+    while (node != &table->root && node->lookup_count == 0 && node->ref_count == 0) {
+        struct place *place = node->place;
+        list_remove(&node->link);
+        free(node);
+        if (--place->node_count > 0)
+            break;
+        place_remove_locked(table, place);
+        place->hash_next = dead;
+        dead = place;
+        node = place->dir;
+        node->ref_count--;
+    }
+    lock_release(&table->lock);
+    while (dead != NULL) {
+        struct place *next = dead->hash_next;
+        place_key_fini(&dead->key);
+        free(dead->stale);
+        free(dead);
+        dead = next;
+    }
+}
+
+void node_forget(struct mount *mount, struct node *node, uint64_t count)
+{
+    lock_acquire(&mount->nodes->lock);
+    WALRUS_ASSERT(node == &mount->nodes->root || node->lookup_count >= count);
+    if (node != &mount->nodes->root)
+        node->lookup_count -= count;
+    node_collect_unlock(mount->nodes, node);
+}
+
+struct node *node_ref(struct mount *mount, struct node *node)
+{
+    lock_acquire(&mount->nodes->lock);
+    node->ref_count++;
+    lock_release(&mount->nodes->lock);
+    return node;
+}
+
+void node_unref(struct mount *mount, struct node *node)
+{
+    lock_acquire(&mount->nodes->lock);
+    WALRUS_ASSERT(node->ref_count > 0);
+    node->ref_count--;
+    node_collect_unlock(mount->nodes, node);
+}
+
+int node_open(struct mount *mount, struct node *node, pid_t tid)
+{
+    struct place *place = node->place;
+    int r = 0;
+
+    lock_acquire(&mount->nodes->lock);
+    if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
+        struct stale *stale = stale_find_locked(place, tid);
+        r = stale != NULL && !stale->looked_up ? -EBUSY : -ESTALE;
+        if (r == -EBUSY)
+            stale_remove_locked(place, tid);
+        else
+            stale_add_locked(place, tid);
+    } else {
+        node->open_count++;
+        node->ref_count++;
+        node_sort_locked(node);
+    }
+    lock_release(&mount->nodes->lock);
+    return r;
+}
+
+static void node_close_locked(struct node *node)
+{
+    WALRUS_ASSERT(node->open_count > 0 && node->ref_count > 0);
+    node->open_count--;
+    node->ref_count--;
+    if (node->open_count == 0) {
+        node->reserved = 0;
+        node->held_size = 0;
+        node_sort_locked(node);
+    }
+}
+
+void node_close(struct mount *mount, struct node *node)
+{
+    lock_acquire(&mount->nodes->lock);
+    node_close_locked(node);
+    node_collect_unlock(mount->nodes, node);
+}
+
+int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size, bool must,
+                   bool *ret_raise, bool *ret_lower)
+{
+    int r = 0;
+
+    lock_acquire(&mount->nodes->lock);
+    if (node->told_size > size && node->reserved == 0 && !must) {
+        stale_add_locked(node->place, tid);
+        node_close_locked(node);
+        r = -ESTALE;
+    } else {
+        stale_remove_locked(node->place, tid);
+        *ret_raise = size > node->told_size;
+        *ret_lower = size < node->told_size;
+        node->told_size = MAX(size, node->told_size);
+        node->held_size = size;
+    }
+    lock_release(&mount->nodes->lock);
+    return r;
+}
+
+void node_set_size(struct mount *mount, struct node *node, uint64_t size)
+{
+    lock_acquire(&mount->nodes->lock);
+    node->held_size = size;
+    lock_release(&mount->nodes->lock);
+}
+
+uint64_t node_tell_size(struct mount *mount, struct node *node, uint64_t size)
+{
+    lock_acquire(&mount->nodes->lock);
+    if (node->open_count > 0)
+        size = node->held_size;
+    else if (node->reserved != 0)
+        size = 0;
+    if (node->open_count == 0)
+        node->told_size = size;
+    lock_release(&mount->nodes->lock);
+    return size;
+}

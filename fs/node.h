@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * node.h - the inodes that the kernel knows, and which of them an open may use.
+ *
+ * A *place* is a file of the tree: a kind together with the topic, the group and the entry that it
+ * belongs to.  A *node* is what the kernel calls an inode; its id is the address of struct node (1
+ * for the root).  A directory has one node.  Another file can have several, all with one st_ino: a
+ * look-up that finds every node of the place in use gets a new one, because
+ *   - the kernel lets one writer at a time into an inode, and ten appenders are to share a flush;
+ *   - sendfile and splice read through the inode's page cache up to the inode's size, so two
+ * handles that hold different entries must have different inodes.
+ *
+ * Files of KIND_EXCLUSIVE admit one handle a node.  When somebody opened the node between a look-up
+ * and the open that follows it, node_open() says -ESTALE; the kernel then looks up once more,
+ * and node_look_up() gives this thread a node that nobody else will be given (`reserved`), so the
+ * second open succeeds.  If no look-up came in between, the file was opened without its name (a
+ * bind mount of the file, /proc/self/fd): then the second answer is -EBUSY, since -ESTALE must not
+ * reach a program.  An inode whose size was announced larger than what the open found is given
+ * back by the same way: the size of an inode can be raised from here, but not lowered.
+ *
+ * Lock: LOCK_FS_NODES guards all fields of all places and nodes that change.
+ */
+#ifndef WALRUSFS_NODE_H
+#define WALRUSFS_NODE_H
+
+#include "list.h"
+#include "mount.h"
+#include "names.h"
+#include "sync.h"
+
+/* What a look-up found.  Holds references of the topic and the group. */
+struct place_key {
+    enum kind kind;
+    bool in_group; /* reached through groups/G, not through the topic's own directory */
+    struct walrus_topic *topic;
+    struct walrus_group *group;
+    uint64_t topic_id, group_id; /* 0: none */
+    uint64_t seq;                /* of KIND_ENTRY */
+    char *name; /* KIND_TOPIC and below, where topic is NULL: the topic that a write would make */
+};
+
+struct node;
+
+struct stale {
+    pid_t tid;
+    bool looked_up; /* since it was told */
+};
+
+struct place {
+    struct place *hash_next;
+    struct place_key key; /* constant */
+    uint64_t ino;         /* constant: st_ino */
+    struct node *dir;     /* constant: the directory's node, a reference; NULL for the root */
+    struct list idle;     /* nodes that a look-up may hand out */
+    struct list busy;     /* the others */
+    unsigned node_count;
+    struct stale *stale;  /* threads that were told ESTALE and did not open since; from malloc */
+    unsigned stale_count, stale_room;
+};
+
+struct node {
+    struct list link; /* of the place */
+    struct place *place;
+    uint64_t lookup_count; /* references of the kernel */
+    uint32_t ref_count;    /* our own */
+    uint32_t open_count;   /* handles */
+    pid_t reserved;        /* the only thread that look-ups give this node to; 0: any */
+    uint64_t told_size;    /* the size that the kernel was told last, while nobody had it open */
+    uint64_t held_size;    /* what the open handle holds */
+    atomic_bool told_time; /* a directory whose times the kernel was told since they changed */
+};
+
+WALRUS_CHECK int node_table_create(struct node_table **ret_table);
+/* Frees all nodes, whatever the kernel still knows: the connection is gone. */
+void node_table_destroy(struct node_table *table);
+
+struct node *node_of(struct mount *mount, fuse_ino_t ino);
+fuse_ino_t node_ino(struct mount *mount, const struct node *node);
+
+static inline enum kind node_kind(const struct node *node)
+{
+    return node->place->key.kind;
+}
+
+/* A node for the place, counted as one more look-up.  Takes over the references in `key` whatever
+ * it returns. */
+WALRUS_CHECK int node_look_up(struct mount *mount, struct node *dir, struct place_key *key,
+                              pid_t tid, struct node **ret_node);
+void node_forget(struct mount *mount, struct node *node, uint64_t count);
+struct node *node_ref(struct mount *mount, struct node *node);
+void node_unref(struct mount *mount, struct node *node);
+
+/* Begins and ends the use of the node by a handle.  0, -ESTALE, -EBUSY */
+WALRUS_CHECK int node_open(struct mount *mount, struct node *node, pid_t tid);
+void node_close(struct mount *mount, struct node *node);
+
+/* The handle that node_open() began holds `size` bytes; *ret_raise tells if the kernel was told of
+ * less.  -ESTALE: it was told of more, and the open must be given up (the node is closed); for
+ * those who say that they cannot (`must`), *ret_lower tells it instead. */
+WALRUS_CHECK int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size,
+                                bool must, bool *ret_raise, bool *ret_lower);
+/* The handle's size changed. */
+void node_set_size(struct mount *mount, struct node *node, uint64_t size);
+/* The size to tell the kernel for a file that would have `size` if it were opened now. */
+uint64_t node_tell_size(struct mount *mount, struct node *node, uint64_t size);
+
+/* The st_ino of a place. */
+uint64_t place_ino(const struct place_key *key);
+
+/* Puts the references that a key holds back. */
+void place_key_fini(struct place_key *key);
+WALRUS_CHECK int place_key_copy(struct place_key *to, const struct place_key *from);
+
+#endif

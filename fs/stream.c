@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream.c - see stream.h.
+ *
+ * A read takes what comes next, whatever its offset (the files are not seekable).  `follow` has at
+ * most one entry in hand, and gives the rest of it to the next reads.  `batch` claims what could
+ * fit, frames as many entries as do, and gives the others back at once; it keeps a reader between
+ * reads only when a damaged entry cut the read short, because the library may have consumed what
+ * lies behind.
+ *
+ * With nothing to take a READ parks at the group's gate as owner of the handle's serial, so that
+ * reads of one handle are answered in order.  Whatever is read is consumed, which may wait for the
+ * disk: from the claim on the work is done on the pool.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+#include "record.h"
+#include "reply.h"
+#include "stream.h"
+
+/* A READ of `batch` stops here, so that what it gave one WRITE takes. */
+#define BATCH_SIZE_MAX 1044480u
+
+static void stream_leave(struct handle *handle)
+{
+    serial_leave(&handle->serial, handle->mount->pool);
+}
+
+void stream_open(struct handle *handle, fuse_req_t req)
+{
+    const struct place_key *key = handle_key(handle);
+    struct take *take = &handle->take;
+    bool reads = (handle->flags & O_ACCMODE) != O_WRONLY;
+    int r = 0;
+
+    poller_init(&take->poller);
+    if (reads && key->group != NULL)
+        r = gate_get(handle->mount, key->group, key->topic_id, key->group_id, &take->gate);
+    else if ((handle->flags & O_ACCMODE) == O_RDONLY)
+        r = -ENXIO;
+    if (r == 0 && handle->mount->options->walrus.read_only)
+        r = -EROFS;
+    if (r == 0 && handle_finish_open(handle, req, 0, true) == 0)
+        return;
+    if (r < 0)
+        reply_error(req, r);
+    r = stream_fini(handle); /* nothing is in hand */
+    (void)r;
+    handle_destroy(handle);
+}
+
+/* Closes what is in hand; the library reports what goes wrong. */
+static void stream_drop(struct take *take)
+{
+    int r = walrus_reader_close(take->reader);
+    (void)r;
+    take->reader = NULL;
+    take->delivered = 0;
+    take->index = 0;
+}
+
+int stream_fini(struct handle *handle)
+{
+    struct take *take = &handle->take;
+    int r = walrus_reader_close(take->reader);
+
+    take->reader = NULL;
+    if (take->gate != NULL) {
+        gate_unpoll(take->gate, &take->poller);
+        gate_put(take->gate);
+        take->gate = NULL;
+    }
+    return r;
+}
+
+/* -------------------------------------------------------------------------------------- follow */
+
+/* Gives the next piece of the entry in hand.  False: it had no bytes, and was consumed. */
+static bool follow_give(struct handle *handle, fuse_req_t req, size_t size)
+{
+    struct take *take = &handle->take;
+    uint64_t have = walrus_reader_size(take->reader);
+    size_t want = (size_t)MIN(size, have - take->delivered);
+    unsigned char *buffer = thread_buffer(want);
+    ssize_t n = 0;
+
+    if (want > 0)
+        n = buffer != NULL ? walrus_reader_read(take->reader, buffer, want, take->delivered, NULL)
+                           : -ENOMEM;
+    if (n < 0) {
+        reply_error(req, (int)n);
+        if (n == -EBADMSG)
+            stream_drop(take);
+        return true;
+    }
+    /* Before the reply: a poll may follow at once. */
+    atomic_store(&take->in_hand, take->delivered + (uint64_t)n < have);
+    if (n > 0 && reply_data(req, buffer, (size_t)n) == 0) {
+        take->delivered += (uint64_t)n;
+        int r = walrus_reader_delivered(take->reader, take->delivered);
+        (void)r; /* the library reports it */
+    }
+    if (n == 0 || take->delivered >= have)
+        stream_drop(take);
+    return n > 0;
+}
+
+/* --------------------------------------------------------------------------------------- batch */
+
+/* How much of a reader one READ gives. */
+struct batch_fit {
+    uint64_t index, count; /* entries */
+    uint64_t end;          /* where they end in the reader's bytes */
+    size_t size;           /* as records */
+    bool all;              /* up to the end of the reader */
+};
+
+/*
+ * Finds how many entries from take->index on fit into `room` bytes; the first one, alone, into
+ * `first_room`.  An entry of no bytes is consumed together with what follows it, so such entries
+ * are left off at the end, unless the reader ends there, too. -EMSGSIZE: not even one fits.
+ */
+static int batch_fit(struct take *take, size_t room, size_t first_room, struct batch_fit *ret_fit)
+{
+    struct batch_fit fit = {.index = take->index, .end = take->delivered}, good = fit;
+    struct walrus_entry entry;
+    uint64_t offset;
+    int r;
+
+    while ((r = walrus_reader_entry(take->reader, fit.index + fit.count, &entry, &offset)) == 0) {
+        uint64_t size = record_size(entry.size);
+        if (fit.size + size > room && (fit.count > 0 || size > first_room))
+            break;
+        fit.size += size;
+        fit.end = offset + entry.size;
+        fit.count++;
+        if (entry.size > 0)
+            good = fit;
+    }
+    if (r < 0 && r != -EBADMSG)
+        return r;
+    fit.all = r == WALRUS_EMPTY;
+    if (r == 0 && fit.count == 0)
+        return -EMSGSIZE;
+    *ret_fit = fit.all || good.count == 0 ? fit : good;
+    return 0;
+}
+
+/* Puts headers between the `size` bytes of data at `from`.  Returns the size of the records that
+ * were complete, and steps take->index and take->delivered behind them. */
+static size_t batch_frame(struct take *take, const struct batch_fit *fit, unsigned char *to,
+                          const unsigned char *from, size_t size)
+{
+    struct walrus_entry entry;
+    uint64_t offset, begin = take->delivered;
+    size_t done = 0;
+
+    for (uint64_t i = 0; i < fit->count; i++) {
+        if (walrus_reader_entry(take->reader, take->index, &entry, &offset) != 0 ||
+            offset + entry.size > begin + size)
+            break;
+        if (entry.size > 0)
+            memcpy(to + done + RECORD_HEADER_SIZE, from + (offset - begin), entry.size);
+        record_frame(to + done, (uint32_t)entry.size, entry.seq, entry.time_ns);
+        done += record_size(entry.size);
+        take->index++;
+        take->delivered = offset + entry.size;
+    }
+    return done;
+}
+
+/* The entry at take->delivered is damaged; the one behind it begins at `next`. */
+static void batch_skip(struct take *take, uint64_t next)
+{
+    struct walrus_entry entry;
+    uint64_t offset;
+    int r = walrus_reader_entry(take->reader, take->index, &entry, &offset);
+
+    if (r == 0 && offset < next)
+        take->index++; /* its data is: its header was fine */
+    while (r == -EBADMSG) {
+        take->index++;
+        r = walrus_reader_entry(take->reader, take->index, &entry, &offset);
+    }
+    take->delivered = next;
+}
+
+/* What fits of the reader in hand.  Entries of no bytes alone, with others behind them that do not
+ * fit, are claimed by themselves, so that they can be consumed by themselves. */
+static int batch_prepare(struct handle *handle, size_t size, struct batch_fit *ret_fit)
+{
+    struct take *take = &handle->take;
+    int r = batch_fit(take, MIN(size, BATCH_SIZE_MAX), size, ret_fit);
+
+    if (r == 0 && !ret_fit->all && ret_fit->end == take->delivered) {
+        stream_drop(take);
+        r = walrus_group_claim(handle_key(handle)->group, ret_fit->count, 0, &take->reader);
+        if (r == WALRUS_EMPTY)
+            r = -EAGAIN; /* somebody else was quicker */
+        if (r == 0)
+            r = batch_fit(take, MIN(size, BATCH_SIZE_MAX), size, ret_fit);
+    }
+    if (r == -EMSGSIZE) {
+        /* It stays.  No READ at all can be larger than the largest one. */
+        struct walrus_entry entry = {.size = 0};
+        uint64_t offset;
+        if (walrus_reader_entry(take->reader, take->index, &entry, &offset) == 0 &&
+            record_size(entry.size) <= MOUNT_REQUEST_SIZE_MAX)
+            r = -EINVAL;
+    }
+    return r;
+}
+
+/* Answers a READ with records from the reader in hand.  False: there was nothing left in it. */
+static bool batch_give(struct handle *handle, fuse_req_t req, size_t size)
+{
+    struct take *take = &handle->take;
+    struct batch_fit fit = {.count = 0};
+    uint64_t next = 0;
+    int r = batch_prepare(handle, size, &fit);
+
+    if (r == -EAGAIN || (r == 0 && fit.count == 0)) {
+        stream_drop(take);
+        return false;
+    }
+    size_t data_size = r == 0 ? (size_t)(fit.end - take->delivered) : 0;
+    unsigned char *buffer = r == 0 ? thread_buffer(fit.size + data_size + 1) : NULL;
+    if (r == 0 && buffer == NULL)
+        r = -ENOMEM;
+    ssize_t n = r;
+    if (r == 0)
+        n = walrus_reader_read(take->reader, buffer + fit.size, MAX(data_size, (size_t)1),
+                               take->delivered, &next);
+    if (n < 0) {
+        reply_error(req, (int)n);
+        if (n == -EBADMSG)
+            batch_skip(take, next);
+        else
+            stream_drop(take);
+        return true;
+    }
+    bool whole = (size_t)n == data_size;
+    if (whole && fit.all && data_size > 0) {
+        unsigned char none;
+        /* Consumes entries of no bytes at the very end; there is nothing else to fail at. */
+        ssize_t rest = walrus_reader_read(take->reader, &none, 1, fit.end, NULL);
+        (void)rest;
+    }
+    size_t framed = batch_frame(take, &fit, buffer, buffer + fit.size, (size_t)n);
+    if (reply_data(req, buffer, framed) == 0) {
+        r = walrus_reader_delivered(take->reader, take->delivered);
+        (void)r; /* the library reports it */
+    }
+    if (whole)
+        stream_drop(take);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------- reading */
+
+static int stream_claim(struct handle *handle, size_t size, struct walrus_reader **ret_reader)
+{
+    struct walrus_group *group = handle_key(handle)->group;
+
+    if (handle->kind == KIND_FOLLOW)
+        return walrus_group_claim(group, 1, SIZE_MAX, ret_reader);
+    return walrus_group_claim(group, MAX(size / RECORD_HEADER_SIZE, (size_t)1), size, ret_reader);
+}
+
+static int stream_waiter_claim(struct waiter *waiter)
+{
+    return stream_claim(waiter->handle, waiter->size, &waiter->reader);
+}
+
+/* Serves from what is in hand, as owner of the serial, which is left.  False: there was nothing to
+ * show in it, and the request goes on. */
+static bool stream_give(struct handle *handle, fuse_req_t req, size_t size)
+{
+    bool given = handle->kind == KIND_FOLLOW ? follow_give(handle, req, size)
+                                             : batch_give(handle, req, size);
+    if (given)
+        stream_leave(handle);
+    return given;
+}
+
+static void stream_read_finish(struct waiter *waiter);
+
+/* Parks the READ; the serial goes with it. */
+static void stream_park(struct handle *handle, fuse_req_t req, size_t size, int flags)
+{
+    struct waiter *waiter = (flags & O_NONBLOCK) == 0 ? calloc(1, sizeof(*waiter)) : NULL;
+    if (waiter == NULL) {
+        reply_error(req, (flags & O_NONBLOCK) != 0 ? -EAGAIN : -ENOMEM);
+        stream_leave(handle);
+        return;
+    }
+    waiter->gate = handle->take.gate;
+    waiter->handle = handle;
+    waiter->req = req;
+    waiter->size = size;
+    waiter->claim = stream_waiter_claim;
+    waiter->finish = stream_read_finish;
+    gate_park(waiter);
+}
+
+/* Takes until there is something to answer; owner of the serial, on the pool. */
+static void stream_read_blocking(struct handle *handle, fuse_req_t req, size_t size, int flags)
+{
+    for (;;) {
+        if (handle->take.reader != NULL && stream_give(handle, req, size))
+            return;
+        int r = gate_is_busy(handle->take.gate) ? WALRUS_EMPTY
+                                                : stream_claim(handle, size, &handle->take.reader);
+        if (r == WALRUS_EMPTY || r == -EBUSY) {
+            stream_park(handle, req, size, flags);
+            return;
+        }
+        if (r < 0) {
+            reply_error(req, r);
+            stream_leave(handle);
+            return;
+        }
+    }
+}
+
+static void stream_read_request(struct request *request)
+{
+    stream_read_blocking(request->handle, request->req, request->size, request->flags);
+    request_destroy(request);
+}
+
+/* Goes on on the pool, as owner of the serial. */
+static void stream_read_submit(struct handle *handle, fuse_req_t req, size_t size, int flags)
+{
+    struct request *request = request_create(handle->mount, req, handle, NULL, 0);
+    if (request == NULL) {
+        stream_leave(handle);
+        return;
+    }
+    request->size = size;
+    request->flags = flags;
+    request_submit(request, stream_read_request);
+}
+
+static void stream_read_finish(struct waiter *waiter)
+{
+    struct handle *handle = waiter->handle;
+
+    if (waiter->result == 0) {
+        handle->take.reader = waiter->reader;
+        /* On a thread of its own: who waits next is not to wait for this one's disk. */
+        stream_read_submit(handle, waiter->req, waiter->size, 0);
+    } else {
+        reply_error(waiter->req, waiter->result);
+        stream_leave(handle);
+    }
+    free(waiter);
+}
+
+/* Whether the reader in hand has a piece of an entry that costs no sync. */
+static bool follow_is_free(struct handle *handle, size_t size)
+{
+    const struct take *take = &handle->take;
+
+    if (handle->kind != KIND_FOLLOW || take->reader == NULL || take->delivered == 0)
+        return false;
+    return handle->mount->options->walrus.consistency == WALRUS_STRICT ||
+           take->delivered + size < walrus_reader_size(take->reader);
+}
+
+void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
+{
+    struct take *take = &handle->take;
+
+    if (!serial_try(&handle->serial)) {
+        struct request *request = request_create(handle->mount, req, handle, NULL, 0);
+        if (request == NULL)
+            return;
+        request->size = size;
+        request->flags = flags;
+        request_submit_serial(request, stream_read_request);
+        return;
+    }
+    if (take->gate == NULL) { /* batch of a topic without its default group */
+        reply_error(req, -ENXIO);
+        stream_leave(handle);
+        return;
+    }
+    if (follow_is_free(handle, size)) {
+        (void)stream_give(handle, req, size);
+        return;
+    }
+    if (take->reader == NULL) {
+        int r = gate_is_busy(take->gate) ? WALRUS_EMPTY : stream_claim(handle, size, &take->reader);
+        if (r == WALRUS_EMPTY || r == -EBUSY) {
+            stream_park(handle, req, size, flags);
+            return;
+        }
+        if (r < 0) {
+            reply_error(req, r);
+            stream_leave(handle);
+            return;
+        }
+    }
+    stream_read_submit(handle, req, size, flags);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream.h - files that go on for ever: follow, and the reading side of batch.
+ *
+ * All functions answer their request.
+ */
+#ifndef WALRUSFS_STREAM_H
+#define WALRUSFS_STREAM_H
+
+#include "handle.h"
+
+void stream_open(struct handle *handle, fuse_req_t req);
+void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags);
+/* As owner of the handle, when it goes. */
+int stream_fini(struct handle *handle);
+
+#endif
