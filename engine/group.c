@@ -129,7 +129,8 @@ static int done_add(struct walrus_group *group, uint64_t first, uint64_t end, bo
         return r;
     uint32_t after = group->done_count - b;
     bool keep = joined.first > group->low;
-    memmove(&group->done[a + keep], &group->done[b], after * sizeof(group->done[0]));
+    if (after)
+        memmove(&group->done[a + keep], &group->done[b], after * sizeof(group->done[0]));
     if (keep)
         group->done[a] = joined;
     else

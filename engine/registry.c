@@ -515,10 +515,16 @@ static int journal_open(struct registry *registry)
     if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
         return -ELOOP;
     registry->journal.size = (uint64_t)st.st_size;
-    if (registry->journal.size % STEP_SIZE != 0)
+    if (registry->journal.size % STEP_SIZE != 0) {
+        uint64_t size = round_up(registry->journal.size, STEP_SIZE);
         report(&registry->reporter, WALRUS_WARNING, -EBADMSG, NULL,
                "topics.db: cut short to %llu bytes; what lay behind, if anything, is missing",
                (unsigned long long)registry->journal.size);
+        if (!registry->read_only && registry->journal.size >= 2 * FORMAT_PAGE_SIZE &&
+            os_allocate(registry->journal.fd, registry->journal.size,
+                        size - registry->journal.size) == 0)
+            registry->journal.size = size;
+    }
     if (getentropy(&registry->journal.census.secret, sizeof(uint64_t)) != 0)
         return -errno;
     return 0;

@@ -248,7 +248,7 @@ static int get_size(struct mount *mount, const struct place_key *key, struct sta
     return 0;
 }
 
-int attr_get(struct mount *mount, struct node *node, struct stat *ret_stat)
+int attr_get(struct mount *mount, struct node *node, pid_t tid, struct stat *ret_stat)
 {
     const struct place_key *key = &node->place->key;
     struct stat stat = {.st_ino = node->place->ino, .st_nlink = 1, .st_blksize = 4096};
@@ -272,7 +272,7 @@ int attr_get(struct mount *mount, struct node *node, struct stat *ret_stat)
         int r = get_size(mount, key, &stat, &size);
         if (r < 0)
             return r;
-        stat.st_size = (off_t)node_tell_size(mount, node, size);
+        stat.st_size = (off_t)node_tell_size(mount, node, tid, size);
         stat.st_blocks = (stat.st_size + 511) / 512;
         if (key->kind == KIND_BLOB || key->kind == KIND_DRAIN)
             stat.st_blksize = MOUNT_REQUEST_SIZE_MAX;

@@ -18,9 +18,9 @@
 void attr_init_topic(void *ret_attr, uid_t uid, gid_t gid, mode_t mode);
 void attr_init_group(void *ret_attr, uid_t uid, gid_t gid, mode_t mode);
 
-/* What stat(2) is to say of the node; engine calls, no lock.
+/* What stat(2) is to say of the node to the thread `tid`; engine calls, no lock.
  * -ENOENT: the entry is gone. */
-WALRUS_CHECK int attr_get(struct mount *mount, struct node *node, struct stat *ret_stat);
+WALRUS_CHECK int attr_get(struct mount *mount, struct node *node, pid_t tid, struct stat *ret_stat);
 
 /* Applies the mode and owners in `stat` that `to_set` names (FUSE_SET_ATTR_*), durably; blocks.
  * -EPERM: this file has no attributes of its own. */

@@ -182,7 +182,7 @@ static void reply_place(struct mount *mount, fuse_req_t req, struct node *dir,
         reply_error(req, r);
         return;
     }
-    r = attr_get(mount, node, &stat);
+    r = attr_get(mount, node, fuse_req_ctx(req)->pid, &stat);
     if (r == 0) {
         bool lasting = S_ISDIR(stat.st_mode) && node->place->key.name == NULL;
         r = reply_entry(req, node_ino(mount, node), &stat, lasting ? REPLY_DIR_TIMEOUT : 0,

@@ -100,8 +100,8 @@ void handle_destroy(struct handle *handle);
 WALRUS_CHECK int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size,
                                     bool must);
 /* Takes the file's pages out of the page cache, before the node can be used for other contents.  A
- * page that sendfile or splice put into a pipe is the very page of the cache until it is read there,
- * and the kernel clears the end of the last page when a file becomes smaller. */
+ * page that sendfile or splice put into a pipe is the very page of the cache until it is read
+ * there, and the kernel clears the end of the last page when a file becomes smaller. */
 void handle_drop_cache(struct handle *handle);
 /* The kernel is to ask for the size when it needs it. */
 void handle_forget_size(struct handle *handle);

@@ -9,6 +9,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -66,23 +67,31 @@ static bool dir_is_empty(const char *path)
     return empty;
 }
 
+/* What a dead daemon left.  stat(2) may still be answered from the kernel's cache. */
+static bool is_stale(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 /* Makes the mountpoint's path absolute and checks what is there. */
 static enum session_result check_mountpoint(struct options *options)
 {
     struct stat stat_buf;
     const char *given = options->mountpoint;
 
-    if (stat(given, &stat_buf) < 0 && errno == ENOTCONN) {
-        if (options->clean_stale && session_detach(given) == 0)
-            log_write(WALRUS_INFO, 0, NULL, "unmounted what a dead daemon left at %s", given);
-        else
-            log_write(WALRUS_ERROR, 0, NULL,
-                      "a dead daemon left its mount at %s; remove it with: fusermount3 -u -- %s",
-                      given, given);
+    if (is_stale(given) && options->clean_stale && session_detach(given) == 0)
+        log_write(WALRUS_INFO, 0, NULL, "unmounted what a dead daemon left at %s", given);
+    if (is_stale(given)) {
+        log_write(WALRUS_ERROR, 0, NULL,
+                  "a dead daemon left its mount at %s; remove it with: fusermount3 -u -- %s", given,
+                  given);
+        return SESSION_MOUNT;
     }
     if (stat(given, &stat_buf) < 0) {
-        if (errno != ENOTCONN)
-            log_write(WALRUS_ERROR, errno, NULL, "cannot use %s as mountpoint", given);
+        log_write(WALRUS_ERROR, errno, NULL, "cannot use %s as mountpoint", given);
         return SESSION_MOUNT;
     }
     if (!S_ISDIR(stat_buf.st_mode)) {

@@ -11,14 +11,28 @@
 
 #include "node.h"
 
-/* Threads of one place that are told ESTALE and remembered. */
+/* Threads that were told ESTALE and did not open since.  One that died instead is forgotten after
+ * a while, or when there are too many. */
 #define STALE_COUNT_MAX 1024
+#define STALE_AGE_NS    5000000000ull
+
+/* No thread: as a teller, of a node that no look-up is to find. */
+#define NOBODY ((pid_t)-1)
+
+struct stale {
+    uint64_t place; /* hash of its key: the place itself may have gone meanwhile */
+    uint64_t since_ns;
+    pid_t tid;
+    bool looked_up; /* since it was told */
+};
 
 struct node_table {
     struct lock lock; /* LOCK_FS_NODES */
     struct place **buckets;
     size_t bucket_count; /* a power of two */
     size_t place_count;
+    struct stale stale[STALE_COUNT_MAX];
+    unsigned stale_count;
     struct place root_place;
     struct node root;
 };
@@ -101,6 +115,7 @@ int node_table_create(struct node_table **ret_table)
     lock_init(&table->lock, LOCK_FS_NODES);
     table->root_place = (struct place){.key.kind = KIND_ROOT, .ino = FUSE_ROOT_ID, .node_count = 1};
     list_init(&table->root_place.idle);
+    list_init(&table->root_place.told);
     list_init(&table->root_place.busy);
     table->root = (struct node){.place = &table->root_place, .ref_count = 1};
     list_init(&table->root.link);
@@ -125,9 +140,9 @@ void node_table_destroy(struct node_table *table)
         for (struct place *place = table->buckets[i], *next; place != NULL; place = next) {
             next = place->hash_next;
             free_nodes(&place->idle);
+            free_nodes(&place->told);
             free_nodes(&place->busy);
             place_key_fini(&place->key);
-            free(place->stale);
             free(place);
         }
     }
@@ -192,80 +207,78 @@ static void place_remove_locked(struct node_table *table, struct place *place)
     table->place_count--;
 }
 
-static struct stale *stale_find_locked(struct place *place, pid_t tid)
+static struct stale *stale_find_locked(struct node_table *table, const struct place *place,
+                                       pid_t tid)
 {
-    for (unsigned i = 0; i < place->stale_count; i++) {
-        if (place->stale[i].tid == tid)
-            return &place->stale[i];
+    if (table->stale_count == 0)
+        return NULL;
+    uint64_t hash = key_hash(&place->key), now = monotonic_ns();
+    for (unsigned i = 0; i < table->stale_count;) {
+        struct stale *stale = &table->stale[i];
+        if (now - stale->since_ns > STALE_AGE_NS)
+            *stale = table->stale[--table->stale_count];
+        else if (stale->tid == tid && stale->place == hash)
+            return stale;
+        else
+            i++;
     }
     return NULL;
 }
 
-static void stale_remove_locked(struct place *place, pid_t tid)
+static void stale_remove_locked(struct node_table *table, const struct place *place, pid_t tid)
 {
-    struct stale *stale = stale_find_locked(place, tid);
-    if (stale == NULL)
-        return;
-    *stale = place->stale[--place->stale_count];
-    if (place->stale_count == 0) {
-        free(place->stale);
-        place->stale = NULL;
-        place->stale_room = 0;
-    }
+    struct stale *stale = stale_find_locked(table, place, tid);
+    if (stale != NULL)
+        *stale = table->stale[--table->stale_count];
 }
 
-/* The thread is told ESTALE.  Threads that died instead of trying again stay for a while. */
-static void stale_add_locked(struct place *place, pid_t tid)
+static void stale_add_locked(struct node_table *table, const struct place *place, pid_t tid)
 {
-    struct stale *stale = stale_find_locked(place, tid);
-    if (stale == NULL && place->stale_count == place->stale_room) {
-        unsigned room = place->stale_room != 0 ? place->stale_room * 2 : 8;
-        stale = room <= STALE_COUNT_MAX ? realloc(place->stale, room * sizeof(*stale)) : NULL;
-        if (stale == NULL) { /* the oldest goes */
-            memmove(place->stale, place->stale + 1,
-                    (place->stale_count - 1) * sizeof(*place->stale));
-            place->stale_count--;
-        } else {
-            place->stale = stale;
-            place->stale_room = room;
-        }
-        stale = NULL;
-    }
-    if (stale == NULL)
-        stale = &place->stale[place->stale_count++];
-    *stale = (struct stale){.tid = tid};
+    struct stale *stale = stale_find_locked(table, place, tid);
+    if (stale == NULL && table->stale_count < STALE_COUNT_MAX)
+        stale = &table->stale[table->stale_count++];
+    else if (stale == NULL)
+        stale = &table->stale[monotonic_ns() % STALE_COUNT_MAX];
+    *stale = (struct stale){
+        .place = key_hash(&place->key),
+        .since_ns = monotonic_ns(),
+        .tid = tid,
+    };
+}
+
+/* Files whose size is told; those of producers are always 0. */
+static bool has_size(const struct place *place)
+{
+    return kind_is(place->key.kind, KIND_EXCLUSIVE | KIND_IS_TEXT);
 }
 
 /* Sorts the node into the list that fits its state. */
 static void node_sort_locked(struct node *node)
 {
     struct place *place = node->place;
-    bool own = kind_is(place->key.kind, KIND_OWN_NODE);
-    bool busy = own && (node->open_count > 0 || node->reserved != 0);
+    struct list *list = &place->idle;
 
+    if (node->open_count > 0 && kind_is(place->key.kind, KIND_OWN_NODE))
+        list = &place->busy;
+    else if (node->teller != 0)
+        list = &place->told;
     list_remove(&node->link);
     /* The node used last comes first: the kernel's name cache most likely points to it. */
-    list_insert_before(busy ? &place->busy : place->idle.next, &node->link);
+    list_insert_before(list->next, &node->link);
 }
 
 /* A node of the place that may be handed to the thread, or NULL. */
-static struct node *node_pick_locked(struct place *place, pid_t tid)
+static struct node *node_pick_locked(struct place *place, pid_t tid, bool own)
 {
-    struct stale *stale = stale_find_locked(place, tid);
-
-    if (stale != NULL)
-        stale->looked_up = true;
-    if (kind_is(place->key.kind, KIND_OWN_NODE) && tid != 0) {
-        LIST_FOR_EACH(at, &place->busy)
+    if (tid != 0) { /* 0 is anybody of another pid namespace */
+        LIST_FOR_EACH(at, &place->told)
         {
             struct node *node = LIST_ENTRY(at, struct node, link);
-            if (node->reserved == tid && node->open_count == 0)
+            if (node->teller == tid && node->own >= own)
                 return node;
-            if (node->reserved == 0)
-                break; /* reserved ones come first, see node_look_up() */
         }
     }
-    if (stale != NULL || list_empty(&place->idle))
+    if (own || list_empty(&place->idle))
         return NULL;
     return LIST_ENTRY(place->idle.next, struct node, link);
 }
@@ -294,23 +307,25 @@ int node_look_up(struct mount *mount, struct node *dir, struct place_key *key, p
         place->dir = dir;
         dir->ref_count++;
         list_init(&place->idle);
+        list_init(&place->told);
         list_init(&place->busy);
         place_insert_locked(table, place);
     }
-    node = node_pick_locked(place, tid);
+    struct stale *stale = stale_find_locked(table, place, tid);
+    if (stale != NULL)
+        stale->looked_up = true;
+    node = node_pick_locked(place, tid, stale != NULL);
     if (node == NULL) {
         node = fresh;
         fresh = NULL;
         node->place = place;
+        node->own = stale != NULL;
         list_init(&node->link);
         place->node_count++;
-        if (stale_find_locked(place, tid) != NULL) {
-            node->reserved = tid;
-            list_insert_before(place->busy.next, &node->link);
-        } else {
-            node_sort_locked(node);
-        }
     }
+    if (has_size(place) && node->teller == 0)
+        node->teller = tid != 0 ? tid : NOBODY;
+    node_sort_locked(node);
     node->lookup_count++;
     lock_release(&table->lock);
     place_key_fini(key);
@@ -342,7 +357,6 @@ static void node_collect_unlock(struct node_table *table, struct node *node)
     while (dead != NULL) {
         struct place *next = dead->hash_next;
         place_key_fini(&dead->key);
-        free(dead->stale);
         free(dead);
         dead = next;
     }
@@ -375,23 +389,24 @@ void node_unref(struct mount *mount, struct node *node)
 
 int node_open(struct mount *mount, struct node *node, pid_t tid)
 {
+    struct node_table *table = mount->nodes;
     struct place *place = node->place;
     int r = 0;
 
-    lock_acquire(&mount->nodes->lock);
+    lock_acquire(&table->lock);
     if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
-        struct stale *stale = stale_find_locked(place, tid);
+        struct stale *stale = stale_find_locked(table, place, tid);
         r = stale != NULL && !stale->looked_up ? -EBUSY : -ESTALE;
         if (r == -EBUSY)
-            stale_remove_locked(place, tid);
+            stale_remove_locked(table, place, tid);
         else
-            stale_add_locked(place, tid);
+            stale_add_locked(table, place, tid);
     } else {
         node->open_count++;
         node->ref_count++;
         node_sort_locked(node);
     }
-    lock_release(&mount->nodes->lock);
+    lock_release(&table->lock);
     return r;
 }
 
@@ -401,8 +416,8 @@ static void node_close_locked(struct node *node)
     node->open_count--;
     node->ref_count--;
     if (node->open_count == 0) {
-        node->reserved = 0;
-        node->held_size = 0;
+        node->teller = 0;
+        node->own = node->blurred = false;
         node_sort_locked(node);
     }
 }
@@ -417,22 +432,30 @@ void node_close(struct mount *mount, struct node *node)
 int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size, bool must,
                    bool *ret_raise, bool *ret_lower)
 {
-    int r = 0;
+    struct node_table *table = mount->nodes;
+    struct place *place = node->place;
 
-    lock_acquire(&mount->nodes->lock);
-    if (node->told_size > size && node->reserved == 0 && !must) {
-        stale_add_locked(node->place, tid);
+    lock_acquire(&table->lock);
+    struct stale *stale = stale_find_locked(table, place, tid);
+    bool again = stale != NULL && !stale->looked_up;
+    /* A blurred size is certain only once it was raised. */
+    bool fits = node->blurred ? size > node->told_size : size >= node->told_size;
+    if (!fits && !must && !again && has_size(place)) {
+        stale_add_locked(table, place, tid);
         node_close_locked(node);
-        r = -ESTALE;
-    } else {
-        stale_remove_locked(node->place, tid);
-        *ret_raise = size > node->told_size;
-        *ret_lower = size < node->told_size;
-        node->told_size = MAX(size, node->told_size);
-        node->held_size = size;
+        /* Nobody is given this node again, so that the kernel soon forgets it. */
+        node->teller = NOBODY;
+        node->blurred = true;
+        node_sort_locked(node);
+        lock_release(&table->lock);
+        return -ESTALE;
     }
-    lock_release(&mount->nodes->lock);
-    return r;
+    stale_remove_locked(table, place, tid);
+    *ret_raise = size > 0 && (node->blurred || size > node->told_size);
+    *ret_lower = size < node->told_size;
+    node->told_size = node->held_size = size;
+    lock_release(&table->lock);
+    return 0;
 }
 
 void node_set_size(struct mount *mount, struct node *node, uint64_t size)
@@ -442,15 +465,19 @@ void node_set_size(struct mount *mount, struct node *node, uint64_t size)
     lock_release(&mount->nodes->lock);
 }
 
-uint64_t node_tell_size(struct mount *mount, struct node *node, uint64_t size)
+uint64_t node_tell_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size)
 {
     lock_acquire(&mount->nodes->lock);
-    if (node->open_count > 0)
+    if (node->open_count > 0) {
         size = node->held_size;
-    else if (node->reserved != 0)
+    } else if (node->own) {
         size = 0;
-    if (node->open_count == 0)
+    } else if (node->teller == tid && !node->blurred) {
         node->told_size = size;
+    } else {
+        node->blurred = true;
+        node->told_size = MAX(size, node->told_size);
+    }
     lock_release(&mount->nodes->lock);
     return size;
 }

@@ -10,13 +10,16 @@
  *   - sendfile and splice read through the inode's page cache up to the inode's size, so two
  * handles that hold different entries must have different inodes.
  *
- * Files of KIND_EXCLUSIVE admit one handle a node.  When somebody opened the node between a look-up
- * and the open that follows it, node_open() says -ESTALE; the kernel then looks up once more,
- * and node_look_up() gives this thread a node that nobody else will be given (`reserved`), so the
- * second open succeeds.  If no look-up came in between, the file was opened without its name (a
- * bind mount of the file, /proc/self/fd): then the second answer is -EBUSY, since -ESTALE must not
- * reach a program.  An inode whose size was announced larger than what the open found is given
- * back by the same way: the size of an inode can be raised from here, but not lowered.
+ * Files of KIND_EXCLUSIVE admit one handle a node.  The size of an inode can be raised from here,
+ * but not lowered, and the kernel drops some of the sizes that it is told at the same time.  So a
+ * node whose size somebody was told (`teller`) is shown to no other thread until it was opened and
+ * closed again: then an open knows what the kernel believes.
+ *
+ * An open that finds the node open, or its size told too large, says -ESTALE; the kernel then looks
+ * up once more, and the thread gets a node that is its own, of size 0 (`own`), so the second open
+ * succeeds.  If no look-up came in between, the file was opened without its name (a bind mount of
+ * the file, /proc/self/fd): then the second answer is -EBUSY if the node is open, and else the open
+ * goes on, since -ESTALE must not reach a program.
  *
  * Lock: LOCK_FS_NODES guards all fields of all places and nodes that change.
  */
@@ -41,21 +44,15 @@ struct place_key {
 
 struct node;
 
-struct stale {
-    pid_t tid;
-    bool looked_up; /* since it was told */
-};
-
 struct place {
     struct place *hash_next;
     struct place_key key; /* constant */
     uint64_t ino;         /* constant: st_ino */
     struct node *dir;     /* constant: the directory's node, a reference; NULL for the root */
-    struct list idle;     /* nodes that a look-up may hand out */
-    struct list busy;     /* the others */
+    struct list idle;     /* nodes that any look-up may hand out */
+    struct list told;     /* nodes for look-ups of one thread */
+    struct list busy;     /* nodes that are open, and have to be had alone */
     unsigned node_count;
-    struct stale *stale;  /* threads that were told ESTALE and did not open since; from malloc */
-    unsigned stale_count, stale_room;
 };
 
 struct node {
@@ -64,8 +61,10 @@ struct node {
     uint64_t lookup_count; /* references of the kernel */
     uint32_t ref_count;    /* our own */
     uint32_t open_count;   /* handles */
-    pid_t reserved;        /* the only thread that look-ups give this node to; 0: any */
-    uint64_t told_size;    /* the size that the kernel was told last, while nobody had it open */
+    pid_t teller;          /* the thread that was told the size since the last close; 0: none */
+    bool own;              /* made for the teller, which is told the size 0 */
+    bool blurred;          /* others were told, too: told_size is the most of it */
+    uint64_t told_size;    /* what the kernel believes while the node is not open */
     uint64_t held_size;    /* what the open handle holds */
     atomic_bool told_time; /* a directory whose times the kernel was told since they changed */
 };
@@ -101,8 +100,8 @@ WALRUS_CHECK int node_hold_size(struct mount *mount, struct node *node, pid_t ti
                                 bool must, bool *ret_raise, bool *ret_lower);
 /* The handle's size changed. */
 void node_set_size(struct mount *mount, struct node *node, uint64_t size);
-/* The size to tell the kernel for a file that would have `size` if it were opened now. */
-uint64_t node_tell_size(struct mount *mount, struct node *node, uint64_t size);
+/* The size to tell the thread `tid` for a file that would have `size` if it were opened now. */
+uint64_t node_tell_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size);
 
 /* The st_ino of a place. */
 uint64_t place_ino(const struct place_key *key);

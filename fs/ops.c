@@ -144,7 +144,7 @@ static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *i
     struct mount *mount = mount_of(req);
     struct stat stat;
 
-    int r = attr_get(mount, node_of(mount, ino), &stat);
+    int r = attr_get(mount, node_of(mount, ino), fuse_req_ctx(req)->pid, &stat);
     if (r < 0)
         reply_error(req, r);
     else
@@ -158,7 +158,7 @@ static void setattr_request(struct request *request)
 
     int r = attr_set(mount, request->node, &request->stat, request->to_set);
     if (r == 0)
-        r = attr_get(mount, request->node, &stat);
+        r = attr_get(mount, request->node, fuse_req_ctx(request->req)->pid, &stat);
     if (r < 0)
         reply_error(request->req, r);
     else

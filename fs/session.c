@@ -27,7 +27,7 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -426,7 +426,7 @@ static void session_serve(struct session *session, void (*ready)(void))
 static void session_stop_transport(struct session *session)
 {
     const char *mountpoint = session->mount.options->mountpoint;
-    struct stat stat_buf;
+    struct statvfs stat_buf; /* stat(2) could be answered from a cache */
 
     if (atomic_load(&session->running_count) > 0 && session->mounted) {
         int r = session_detach(mountpoint);
@@ -435,7 +435,7 @@ static void session_stop_transport(struct session *session)
         uint64_t end = monotonic_ns() + DETACH_WAIT_MS * 1000000ull;
         while (atomic_load(&session->running_count) > 0 && monotonic_ns() < end)
             (void)session_wait(session, 10);
-    } else if (session->mounted && stat(mountpoint, &stat_buf) < 0 && errno == ENOTCONN) {
+    } else if (session->mounted && statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN) {
         /* Aborted by the administrator: what is left there is dead. */
         int r = session_detach(mountpoint);
         (void)r;
