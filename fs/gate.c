@@ -412,6 +412,15 @@ bool gate_poll(struct gate *gate, struct poller *poller, struct fuse_pollhandle 
     return gate_arm(gate);
 }
 
+void gate_notify_next(struct gate *gate)
+{
+    lock_acquire(gate_lock(gate));
+    bool polled = !list_empty(&gate->pollers);
+    lock_release(gate_lock(gate));
+    if (polled && gate_arm(gate))
+        gate_schedule(gate);
+}
+
 void gate_unpoll(struct gate *gate, struct poller *poller)
 {
     lock_acquire(gate_lock(gate));

@@ -73,6 +73,9 @@ uint64_t gate_waiting_count(struct mount *mount, uint64_t topic_id, uint64_t gro
 void poller_init(struct poller *poller);
 /* Remembers to notify `poll` once there may be something; true: there is already. */
 bool gate_poll(struct gate *gate, struct poller *poller, struct fuse_pollhandle *poll);
+/* A read found nothing: whoever polls is to be told of the next entry.  An edge-triggered poll was
+ * told once, and does not ask again. */
+void gate_notify_next(struct gate *gate);
 void gate_unpoll(struct gate *gate, struct poller *poller);
 
 /* Ends all waiting with ESHUTDOWN, and lets nobody wait from now on. */

@@ -88,28 +88,29 @@ bool names_list_fixed(enum kind dir, unsigned index, enum kind *ret_kind)
     return false;
 }
 
-/* Reads digits; leading zeros are fine here. */
-static bool parse_digits(const char *text, size_t size, uint64_t *ret_value)
+/* Reads digits; leading zeros are fine here.  -EINVAL: something else; -ERANGE: too large. */
+static int parse_digits(const char *text, size_t size, uint64_t *ret_value)
 {
     uint64_t value = 0;
-    if (size == 0)
-        return false;
+    int r = size > 0 ? 0 : -EINVAL;
+
     for (size_t i = 0; i < size; i++) {
         if (text[i] < '0' || text[i] > '9')
-            return false;
+            return -EINVAL;
         if (__builtin_mul_overflow(value, 10, &value) ||
             __builtin_add_overflow(value, (uint64_t)(text[i] - '0'), &value))
-            return false;
+            r = -ERANGE;
     }
-    *ret_value = value;
-    return true;
+    if (r == 0)
+        *ret_value = value;
+    return r;
 }
 
 bool names_parse_number(const char *text, size_t size, uint64_t *ret_value)
 {
     if (size > 1 && text[0] == '0')
         return false;
-    return parse_digits(text, size, ret_value);
+    return parse_digits(text, size, ret_value) == 0;
 }
 
 /* The text without what `echo` and editors put around it. */
@@ -145,10 +146,11 @@ int names_parse_seek(const char *text, size_t size, enum walrus_whence *ret_when
         return 0;
     }
     bool relative = size > 0 && (text[0] == '+' || text[0] == '-');
-    if (!parse_digits(text + relative, size - relative, &value))
-        return -EINVAL;
-    if (relative && value > INT64_MAX)
-        return -EINVAL;
+    int r = parse_digits(text + relative, size - relative, &value);
+    if (r == 0 && relative && value > INT64_MAX)
+        r = -ERANGE;
+    if (r < 0)
+        return r;
     *ret_whence = relative ? WALRUS_SEEK_BY : WALRUS_SEEK_TO;
     *ret_value = relative && text[0] == '-' ? -value : value;
     return 0;
@@ -167,7 +169,7 @@ int names_parse_size(const char *text, size_t size, uint64_t *ret_value)
         unit = 1ull << (10 * (at - units + 1));
         size--;
     }
-    if (!parse_digits(text, size, &value) || __builtin_mul_overflow(value, unit, &value))
+    if (parse_digits(text, size, &value) < 0 || __builtin_mul_overflow(value, unit, &value))
         return -EINVAL;
     *ret_value = value;
     return 0;
@@ -202,7 +204,7 @@ static bool parse_age(const char *text, size_t size, uint64_t *ret_seconds)
     for (size_t i = 0; size > 0 && i < ARRAY_COUNT(units); i++) {
         if (text[size - 1] != units[i].unit)
             continue;
-        if (!parse_digits(text, size - 1, &value) ||
+        if (parse_digits(text, size - 1, &value) < 0 ||
             __builtin_mul_overflow(value, units[i].seconds, &value))
             return false;
         *ret_seconds = value;

@@ -86,7 +86,8 @@ bool names_list_fixed(enum kind dir, unsigned index, enum kind *ret_kind);
 /* A decimal number with no sign, no leading zeros and nothing around it. */
 bool names_parse_number(const char *text, size_t size, uint64_t *ret_value);
 
-/* What is written to `offset`: begin, end, N, +N, -N; a newline may follow.  -EINVAL */
+/* What is written to `offset`: begin, end, N, +N, -N; a newline may follow.  -EINVAL
+ * -ERANGE: a number that is none of an entry, as it is too large. */
 WALRUS_CHECK int names_parse_seek(const char *text, size_t size, enum walrus_whence *ret_whence,
                                   uint64_t *ret_value);
 

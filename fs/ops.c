@@ -292,7 +292,17 @@ static void text_read(struct handle *handle, fuse_req_t req, size_t size, uint64
 {
     const struct text *text = &handle->text;
     size_t from = (size_t)MIN(offset, text->size);
-    int r = reply_data(req, text->text + from, MIN(size, text->size - from));
+    size_t count = MIN(size, text->size - from);
+    /* A copy, since the handle may be closed before the reply has returned here. */
+    char *buffer = thread_buffer(count);
+
+    if (buffer == NULL) {
+        reply_error(req, -ENOMEM);
+        return;
+    }
+    if (count > 0)
+        memcpy(buffer, text->text + from, count);
+    int r = reply_data(req, buffer, count);
     (void)r;
 }
 

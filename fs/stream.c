@@ -294,6 +294,7 @@ static void stream_park(struct handle *handle, fuse_req_t req, size_t size, int 
 {
     struct waiter *waiter = (flags & O_NONBLOCK) == 0 ? calloc(1, sizeof(*waiter)) : NULL;
     if (waiter == NULL) {
+        gate_notify_next(handle->take.gate);
         reply_error(req, (flags & O_NONBLOCK) != 0 ? -EAGAIN : -ENOMEM);
         stream_leave(handle);
         return;

@@ -364,6 +364,7 @@ static void wait_read(struct handle *handle, fuse_req_t req, size_t size, int fl
         r = walrus_reader_close(waiter.reader);
         r = r < 0 ? r : -ENOMEM;
     } else if ((r == WALRUS_EMPTY || r == -EBUSY) && (flags & O_NONBLOCK) != 0) {
+        gate_notify_next(handle->take.gate);
         r = -EAGAIN;
     } else if (r == WALRUS_EMPTY || r == -EBUSY) {
         if (wait_park(handle, req, size, wait_read_finish))

@@ -204,7 +204,9 @@ class Mount:
     def ready(self):
         assert self.daemon.poll() is None, f"the daemon ended with {self.daemon.returncode}"
         with contextlib.suppress(OSError):
+            os.statvfs(self.path)  # asks the daemon; stat may be answered for a dead one
             return os.path.ismount(self.path)
+        return False
 
     def wait_exit(self, seconds=30):
         status = self.daemon.wait(seconds)
