@@ -99,22 +99,29 @@ int append_trim(struct walrus_topic *topic, struct block *block)
     return r;
 }
 
-/* Puts a block that was filled in at the end of the list, as the tail; nothing goes into the one
- * before any more.  Under LOCK_APPEND. */
-void append_link_locked(struct walrus_topic *topic, struct block *block)
+/*
+ * Hooks a block in behind the newest; nothing goes into that one any more.  Under LOCK_APPEND.
+ * `tail`: the block is where the next number goes, from its start on.  That is published in the
+ * same step, so that the tail block always is one that reclaim leaves alone: the newest, or, while
+ * the blocks of one unit are hooked in, the first of them, whose entries nobody can have consumed.
+ */
+void append_link_locked(struct walrus_topic *topic, struct block *block, bool tail)
 {
-    struct tail_snap tail = topic_tail(topic);
     lock_acquire(&topic->blocks_lock);
-    if (list_empty(&topic->blocks))
+    struct block *before =
+        list_empty(&topic->blocks) ? NULL : LIST_ENTRY(topic->blocks.prev, struct block, node);
+    if (!before)
         atomic_store(&topic->oldest_end_seq, UINT64_MAX);
-    else if (topic->blocks.next->next == &topic->blocks)
-        atomic_store(&topic->oldest_end_seq, block_end_seq(tail.block));
+    else if (topic->blocks.next == &before->node)
+        atomic_store(&topic->oldest_end_seq, block_end_seq(before));
     list_push_back(&topic->blocks, &block->node);
     topic->block_seq_next = block->block_seq + 1;
-    topic_tail_publish(topic, tail.seq, tail.bytes, block,
-                       atomic_load_explicit(&block->end, memory_order_relaxed));
-    if (tail.block)
-        atomic_store_explicit(&tail.block->next, block, memory_order_release);
+    if (tail) {
+        struct tail_snap now = topic_tail(topic);
+        topic_tail_publish(topic, now.seq, now.bytes, block, 0);
+    }
+    if (before)
+        atomic_store_explicit(&before->next, block, memory_order_release);
     lock_release(&topic->blocks_lock);
     topic->roll = false;
 }
@@ -139,7 +146,7 @@ int append_roll_locked(struct walrus_topic *topic, uint32_t want)
         space_free(topic->store, block);
         return r;
     }
-    append_link_locked(topic, block);
+    append_link_locked(topic, block, true);
     if (tail.block)
         syncer_mark(topic, true); /* the full one is synced and sealed in any mode */
     return 0;

@@ -134,9 +134,11 @@ static int recover_list(struct recovery *rec)
 static bool name_is_store(struct walrus *store, const struct dirent *entry)
 {
     char path[300];
-    struct stat st;
     snprintf(path, sizeof(path), "%s/SUPER", entry->d_name);
-    return fstatat(store->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    int fd = os_open(store->dirfd, path, O_RDONLY | O_NOFOLLOW, 0);
+    if (fd >= 0)
+        os_close(fd);
+    return fd >= 0;
 }
 
 int recover_strangers(struct walrus *store, bool *ret_rust)

@@ -377,8 +377,8 @@ static void space_put(struct walrus *store, struct block *block, enum cell_use u
     free(block);
 }
 
-/* Writes an entry to the copy that is not the durable one.  Under LOCK_TABLE. */
-static int table_write_locked(struct block *block, const struct block_info *info, bool durable)
+/* Writes an entry to the copy that is not the durable one, for a later sync.  Under LOCK_TABLE. */
+static int table_write_locked(struct block *block, const struct block_info *info)
 {
     struct file *file = block->file;
     struct cell *cell = &file->cells[block->idx];
@@ -389,16 +389,8 @@ static int table_write_locked(struct block *block, const struct block_info *info
     format_block_encode(
         &entry, &next,
         format_seed_block(file->store->super.uuid, file->salt, file->number, block->idx, copy));
-    uint64_t off = FORMAT_TABLE_OFF(copy) + block->idx * sizeof(entry);
-    if (!durable)
-        return os_write(file->fd, &entry, sizeof(entry), off, false);
-    struct durable_ticket ticket;
-    durable_begin(&file->durable, &ticket);
-    int r =
-        durable_end(&file->durable, &ticket, os_write(file->fd, &entry, sizeof(entry), off, true));
-    if (r == 0)
-        cell->durable_copy = (uint8_t)copy;
-    return r;
+    return os_write(file->fd, &entry, sizeof(entry),
+                    FORMAT_TABLE_OFF(copy) + block->idx * sizeof(entry), false);
 }
 
 static struct block_info block_active_info(const struct block *block)
@@ -416,7 +408,7 @@ int block_table_activate(struct block *block)
     struct block_info info = block_active_info(block);
     lock_acquire(&block->file->table_lock);
     block->entered = true;
-    int r = table_write_locked(block, &info, false);
+    int r = table_write_locked(block, &info);
     lock_release(&block->file->table_lock);
     return r;
 }
@@ -440,7 +432,7 @@ int block_table_settle(struct file *file, struct block **blocks, size_t count)
     for (size_t i = 0; r == 0 && i < count; i++) {
         struct block_info info = block_active_info(blocks[i]);
         file->cells[blocks[i]->idx].durable_copy ^= 1u;
-        r = table_write_locked(blocks[i], &info, false);
+        r = table_write_locked(blocks[i], &info);
     }
     lock_release(&file->table_lock);
     if (r == 0)
@@ -470,7 +462,7 @@ void block_table_note(struct block *block, const struct block_info *info, bool a
         next.bytes = info->bytes;
         next.last_time_ns = info->last_time_ns;
         /* A hint: that it fails costs a walk at the next start, and the file's next sync tells. */
-        if (table_write_locked(block, &next, false) == 0) {
+        if (table_write_locked(block, &next) == 0) {
             block->hint_used = info->used;
             block->sealed = seal;
         }
@@ -478,16 +470,25 @@ void block_table_note(struct block *block, const struct block_info *info, bool a
     lock_release(&block->file->table_lock);
 }
 
+/* Marks a place free, durably.  Its block left its topic, so nobody else writes its entry. */
+static int table_free(struct block *block)
+{
+    struct file *file = block->file;
+    struct block_info info = {.state = FORMAT_FREE, .epoch = block->epoch};
+    lock_acquire(&file->table_lock);
+    int r = table_write_locked(block, &info);
+    lock_release(&file->table_lock);
+    if (r == 0)
+        r = table_sync(file);
+    if (r == 0)
+        file->cells[block->idx].durable_copy ^= 1u;
+    return r;
+}
+
 void space_free(struct walrus *store, struct block *block)
 {
     struct file *file = block->file;
-    int r = 0;
-    lock_acquire(&file->table_lock);
-    if (block->entered) {
-        struct block_info info = {.state = FORMAT_FREE, .epoch = block->epoch};
-        r = table_write_locked(block, &info, true);
-    }
-    lock_release(&file->table_lock);
+    int r = block->entered ? table_free(block) : 0;
     if (r < 0) {
         report(&store->reporter, WALRUS_ERROR, r, NULL,
                "wal_%04u.log: block %u cannot be marked free and stays out of use", file->number,

@@ -267,7 +267,7 @@ static int stage_commit_locked(struct stage *stage, uint64_t *ret_seq)
         return r;
     uint64_t last_ns = 0;
     for (size_t i = 0; i < stage->block_count; i++) {
-        append_link_locked(topic, stage->blocks[i]);
+        append_link_locked(topic, stage->blocks[i], i == 0);
         last_ns = MAX(last_ns, stage->blocks[i]->last_time_ns);
     }
     struct block *last = stage->blocks[stage->block_count - 1];

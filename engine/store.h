@@ -9,8 +9,8 @@
  *                  └────< group            group.c: what is consumed; reader.c: who holds what
  *
  * Lock order: enum lock_rank in base/sync.h.  No lock that an append or a take needs is held across
- * a sync: only LOCK_REGISTRY_CHANGE, which exists for that, LOCK_TABLE of one file, once or twice a
- * block, and LOCK_SPACE while a log file is made that could not be made ahead.
+ * a sync: only LOCK_REGISTRY_CHANGE, which exists for that, and LOCK_SPACE while a log file is made
+ * that could not be made ahead.
  *
  * Lifetimes.  Topics, groups and blocks are counted by reference.  The table of topics holds a
  * topic, the topic its groups, and the topic's list its blocks.  A block leaves the list oldest
@@ -338,7 +338,7 @@ WALRUS_CHECK int append_check_locked(struct walrus_topic *topic);
 WALRUS_CHECK int append_roll_locked(struct walrus_topic *topic, uint32_t want);
 WALRUS_CHECK int append_allocate_locked(struct walrus_topic *topic, struct block *block,
                                         uint64_t upto, uint64_t now_ns);
-void append_link_locked(struct walrus_topic *topic, struct block *block);
+void append_link_locked(struct walrus_topic *topic, struct block *block, bool tail);
 WALRUS_CHECK int append_trim(struct walrus_topic *topic, struct block *block);
 WALRUS_CHECK int append_done(struct walrus_topic *topic, uint64_t end_seq, bool durable);
 uint32_t append_undurable(const struct walrus_topic *topic, uint64_t seq);

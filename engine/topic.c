@@ -572,19 +572,26 @@ int walrus_topic_rename(struct walrus_topic *topic, const char *name)
     return r;
 }
 
-/* 0, or -ENOTEMPTY while a group has entries that it did not consume. */
-static int topic_check_consumed(struct walrus_topic *topic)
+/* Refuses appends and claims from here on, unless a group has entries that it did not consume
+ * (-ENOTEMPTY).  Checked and done in one step: nobody is refused on behalf of a removal that is. */
+static int topic_remove_begin(struct walrus_topic *topic)
 {
     int r = 0;
     lock_acquire(&topic->groups_lock);
+    lock_acquire(&topic->append_lock);
+    if (atomic_load(&topic->removed))
+        r = -ENODEV;
     LIST_FOR_EACH(node, &topic->groups)
     {
         struct walrus_group *group = LIST_ENTRY(node, struct walrus_group, node);
         lock_acquire(&group->lock);
-        if (group->low < topic_tail(topic).seq)
+        if (r == 0 && group->low < topic_tail(topic).seq)
             r = -ENOTEMPTY;
         lock_release(&group->lock);
     }
+    if (r == 0)
+        atomic_store(&topic->removed, true);
+    lock_release(&topic->append_lock);
     lock_release(&topic->groups_lock);
     return r;
 }
@@ -595,24 +602,14 @@ int walrus_topic_remove(struct walrus_topic *topic)
     if (store->read_only)
         return -EROFS;
     lock_acquire(&store->change_lock);
-    /* Appends that begin from here on are refused, so what was checked stays true. */
-    lock_acquire(&topic->append_lock);
-    int r = atomic_load(&topic->removed) ? -ENODEV : 0;
-    if (r == 0)
-        atomic_store(&topic->removed, true);
-    lock_release(&topic->append_lock);
-    if (r < 0) {
-        lock_release(&store->change_lock);
-        return r;
-    }
-    r = topic_check_consumed(topic);
+    int r = topic_remove_begin(topic);
     if (r == 0) {
         struct registry_change change = {.kind = REGISTRY_TOPIC_REMOVED, .topic_id = topic->id};
         r = registry_change_locked(store, &change, 1);
+        if (r < 0)
+            atomic_store(&topic->removed, false);
     }
-    if (r < 0) {
-        atomic_store(&topic->removed, false);
-    } else {
+    if (r == 0) {
         lock_acquire(&store->topics_lock);
         topic_take_out_locked(store, topic);
         list_push_back(&store->zombies, &topic->zombie_node);
@@ -662,12 +659,12 @@ void walrus_topic_stat(struct walrus_topic *topic, struct walrus_topic_stat *ret
     ret_stat->retention = topic->retention;
     ret_stat->limit = topic->limit;
     lock_release(&topic->groups_lock);
-    struct tail_snap tail = topic_tail(topic);
     ret_stat->id = topic->id;
     ret_stat->first_seq = topic_first_seq(topic);
+    ret_stat->durable_seq = atomic_load(&topic->durable_seq);
+    struct tail_snap tail = topic_tail(topic); /* last: it only moves up */
     ret_stat->tail_seq = tail.seq;
     ret_stat->bytes = tail.bytes;
-    ret_stat->durable_seq = atomic_load(&topic->durable_seq);
     ret_stat->last_time_ns = atomic_load(&topic->last_time_ns);
     ret_stat->disk_bytes = atomic_load(&topic->disk_bytes);
     ret_stat->damaged_count = atomic_load(&topic->damaged_count);

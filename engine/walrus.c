@@ -545,9 +545,9 @@ int walrus_close(struct walrus *store)
         return 0;
     int r = 0;
     if (store->threads) {
+        keeper_stop(store); /* first: it may begin new blocks, which are to be synced */
         syncer_stop(store);
         r = walrus_sync(store);
-        keeper_stop(store);
         int one = close_blocks(store);
         r = r < 0 ? r : one;
         if (r == 0 && !atomic_load(&store->degraded))

@@ -399,6 +399,7 @@ WALRUS_API WALRUS_CHECK int walrus_group_watch(struct walrus_group *group,
  * pending.  No other claim gets them until the reader is closed, which gives back what was not
  * consumed, at its old place in the order.
  *   WALRUS_EMPTY  nothing to claim
+ *   -EINVAL       max_count is 0
  *   -EBUSY        consumed entries lie in too many pieces above an unconsumed one
  *   -EROFS        the store is read-only (walrus_group_peek and walrus_entry_open work)
  *   -ENODEV -EIO
@@ -451,8 +452,8 @@ WALRUS_API WALRUS_CHECK int walrus_reader_entry(struct walrus_reader *reader, ui
                                                 struct walrus_entry *ret_entry,
                                                 uint64_t *ret_offset);
 
-/* Ends the reader.  A claimed zero-length entry is consumed by this.  What was not consumed goes
- * back.  NULL is allowed.  May block to store an offset; -EIO when that fails. */
+/* Ends the reader.  A claim of just one entry without bytes is consumed by this.  What was not
+ * consumed goes back.  NULL is allowed.  May block to store an offset; -EIO when that fails. */
 WALRUS_API int walrus_reader_close(struct walrus_reader *reader);
 
 #ifdef __cplusplus

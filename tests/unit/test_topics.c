@@ -41,7 +41,7 @@ Test(topics, names_are_1_to_255_bytes_without_slash_and_nul_and_leading_dot)
     } cases[] = {
         {"a", 1, 0},
         {"a.b", 3, 0},
-        {"..a" + 2, 1, 0},
+        {&"..a"[2], 1, 0},
         {"\xff\xfe \n", 4, 0},
         {longest, 255, 0},
         {longest, 256, -ENAMETOOLONG},
