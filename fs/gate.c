@@ -326,8 +326,8 @@ static bool gate_serve(struct gate *gate)
         if (!gate_arm(gate))
             return false;
         if (r == -EBUSY) {
-            /* The library says that there is something, but cannot give it: it would be a bug, but
-             * not one to spin for. */
+            /* There is something, and the library cannot give it before others have settled what
+             * they hold: the watch does not tell when, so look again soon. */
             struct timespec pause = {.tv_nsec = 1000000};
             (void)nanosleep(&pause, NULL);
         }

@@ -10,6 +10,10 @@
 #include "handle.h"
 #include "reply.h"
 
+/* Time between tries: from half a millisecond to 32. */
+#define RETRY_NS           500000ull
+#define RETRY_DOUBLE_COUNT 6u
+
 int handle_create(struct mount *mount, fuse_req_t req, struct node *node, int flags,
                   struct handle **ret_handle)
 {
@@ -152,6 +156,20 @@ void request_submit_to(struct request *request, struct serial *serial,
 void request_submit_serial(struct request *request, void (*run)(struct request *request))
 {
     request_submit_to(request, &request->handle->serial, run);
+}
+
+int request_retry(struct request *request, void (*run)(struct request *request))
+{
+    if (atomic_load(&request->mount->stopping))
+        return -ESHUTDOWN;
+    if (fuse_req_interrupted(request->req))
+        return -EINTR;
+    request->run = run;
+    request->job.run = request_run;
+    pool_submit_later(request->mount->pool, &request->job,
+                      RETRY_NS << MIN(request->retry_count, RETRY_DOUBLE_COUNT));
+    request->retry_count++;
+    return 0;
 }
 
 struct buffer {

@@ -129,7 +129,7 @@ struct request {
     mode_t mode;
     struct stat stat;
     char *name, *new_name; /* from malloc, or NULL */
-    int result;
+    unsigned retry_count;
     unsigned char data[]; /* of `room` bytes */
 };
 
@@ -146,6 +146,11 @@ void request_submit_serial(struct request *request, void (*run)(struct request *
 /* The same as owner of another serial. */
 void request_submit_to(struct request *request, struct serial *serial,
                        void (*run)(struct request *request));
+
+/* Runs it again after a while, a longer one each time, because the library cannot do it now
+ * (-EBUSY: entries that others hold have to be settled first).  -EINTR -ESHUTDOWN: it is not to be
+ * tried again. */
+WALRUS_CHECK int request_retry(struct request *request, void (*run)(struct request *request));
 
 /* A buffer of this thread, of at least `size` bytes, until the next call.  NULL: no memory. */
 void *thread_buffer(size_t size);

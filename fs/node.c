@@ -401,7 +401,15 @@ int node_open(struct mount *mount, struct node *node, pid_t tid)
             stale_remove_locked(table, place, tid);
         else
             stale_add_locked(table, place, tid);
+    } else if (node->open_count > 0 && kind_is(place->key.kind, KIND_OWN_NODE) && tid != 0 &&
+               stale_find_locked(table, place, tid) == NULL) {
+        /* Two writers looked up before either opened: the second gets a node of its own, so that
+         * they need not wait for each other in the kernel.  Once: to share is no mistake. */
+        stale_add_locked(table, place, tid);
+        r = -ESTALE;
     } else {
+        if (!has_size(place))
+            stale_remove_locked(table, place, tid);
         node->open_count++;
         node->ref_count++;
         node_sort_locked(node);

@@ -21,6 +21,9 @@
  * the file, /proc/self/fd): then the second answer is -EBUSY if the node is open, and else the open
  * goes on, since -ESTALE must not reach a program.
  *
+ * The files of producers may share a node, and an open that finds its node open is sent to look up
+ * once only, for the sake of speed.
+ *
  * Lock: LOCK_FS_NODES guards all fields of all places and nodes that change.
  */
 #ifndef WALRUSFS_NODE_H

@@ -20,23 +20,44 @@ struct pool {
     pthread_cond_t wake; /* there is a job, or the end */
     pthread_cond_t idle; /* a thread became idle */
     struct job *first, *last;
+    struct job *delayed; /* the earliest first */
     unsigned thread_count, idle_count;
     unsigned queued_count;
+    bool timing; /* one idle thread waits for the first delayed job to be due */
     bool stopping;
     pthread_t threads[POOL_THREAD_COUNT_MAX];
 };
 
 static struct job *pool_pop_locked(struct pool *pool)
 {
-    struct job *job = pool->first;
+    struct job *job = pool->delayed;
+    if (job != NULL && (pool->stopping || job->due_ns <= monotonic_ns())) {
+        pool->delayed = job->next;
+        return job;
+    }
+    job = pool->first;
     if (job != NULL) {
         pool->first = job->next;
         if (pool->first == NULL)
             pool->last = NULL;
         pool->queued_count--;
-        job->next = NULL;
     }
     return job;
+}
+
+/* Waits for a job, or for a delayed one to be due. */
+static void pool_wait_locked(struct pool *pool)
+{
+    pool->idle_count++;
+    pthread_cond_broadcast(&pool->idle);
+    if (pool->delayed != NULL && !pool->timing) {
+        pool->timing = true;
+        (void)cond_wait_until(&pool->wake, &pool->lock, pool->delayed->due_ns);
+        pool->timing = false;
+    } else {
+        cond_wait(&pool->wake, &pool->lock);
+    }
+    pool->idle_count--;
 }
 
 static void *pool_main(void *arg)
@@ -47,17 +68,17 @@ static void *pool_main(void *arg)
     for (;;) {
         struct job *job = pool_pop_locked(pool);
         if (job != NULL) {
+            if (pool->delayed != NULL && !pool->timing)
+                pthread_cond_signal(&pool->wake); /* somebody has to look after those */
             lock_release(&pool->lock);
+            job->next = NULL;
             job->run(job);
             lock_acquire(&pool->lock);
             continue;
         }
         if (pool->stopping)
             break;
-        pool->idle_count++;
-        pthread_cond_broadcast(&pool->idle);
-        cond_wait(&pool->wake, &pool->lock);
-        pool->idle_count--;
+        pool_wait_locked(pool);
     }
     lock_release(&pool->lock);
     return NULL;
@@ -128,7 +149,7 @@ void pool_destroy(struct pool *pool)
 void pool_drain(struct pool *pool)
 {
     lock_acquire(&pool->lock);
-    while (pool->first != NULL || pool->idle_count < pool->thread_count)
+    while (pool->first != NULL || pool->delayed != NULL || pool->idle_count < pool->thread_count)
         cond_wait(&pool->idle, &pool->lock);
     lock_release(&pool->lock);
 }
@@ -150,6 +171,20 @@ void pool_submit(struct pool *pool, struct job *job)
             pool->thread_count++;
     }
     pthread_cond_signal(&pool->wake);
+    lock_release(&pool->lock);
+}
+
+void pool_submit_later(struct pool *pool, struct job *job, uint64_t delay_ns)
+{
+    job->due_ns = monotonic_ns() + delay_ns;
+    lock_acquire(&pool->lock);
+    struct job **at = &pool->delayed;
+    while (*at != NULL && (*at)->due_ns <= job->due_ns)
+        at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+    /* Whoever wakes sees the new time. */
+    pthread_cond_broadcast(&pool->wake);
     lock_release(&pool->lock);
 }
 

@@ -24,6 +24,7 @@ struct pool;
 
 struct job {
     struct job *next;
+    uint64_t due_ns;              /* monotonic; of a delayed job */
     void (*run)(struct job *job); /* may free the job */
 };
 
@@ -34,6 +35,8 @@ void pool_destroy(struct pool *pool);
 void pool_drain(struct pool *pool);
 /* Runs job->run(job) on a worker.  Never fails. */
 void pool_submit(struct pool *pool, struct job *job);
+/* The same, not before `delay_ns` have passed. */
+void pool_submit_later(struct pool *pool, struct job *job, uint64_t delay_ns);
 
 struct serial {
     struct lock lock; /* LOCK_FS_HANDLE; guards the rest */

@@ -79,8 +79,9 @@ int stream_fini(struct handle *handle)
 
 /* -------------------------------------------------------------------------------------- follow */
 
-/* Gives the next piece of the entry in hand.  False: it had no bytes, and was consumed. */
-static bool follow_give(struct handle *handle, fuse_req_t req, size_t size)
+/* Gives the next piece of the entry in hand.  WALRUS_EMPTY: it had no bytes, and was consumed.
+ * -EBUSY: not now; nothing was answered. */
+static int follow_give(struct handle *handle, fuse_req_t req, size_t size)
 {
     struct take *take = &handle->take;
     uint64_t have = walrus_reader_size(take->reader);
@@ -91,11 +92,13 @@ static bool follow_give(struct handle *handle, fuse_req_t req, size_t size)
     if (want > 0)
         n = buffer != NULL ? walrus_reader_read(take->reader, buffer, want, take->delivered, NULL)
                            : -ENOMEM;
+    if (n == -EBUSY)
+        return -EBUSY;
     if (n < 0) {
         reply_error(req, (int)n);
         if (n == -EBADMSG)
             stream_drop(take);
-        return true;
+        return 0;
     }
     /* Before the reply: a poll may follow at once. */
     atomic_store(&take->in_hand, take->delivered + (uint64_t)n < have);
@@ -106,7 +109,7 @@ static bool follow_give(struct handle *handle, fuse_req_t req, size_t size)
     }
     if (n == 0 || take->delivered >= have)
         stream_drop(take);
-    return n > 0;
+    return n > 0 ? 0 : WALRUS_EMPTY;
 }
 
 /* --------------------------------------------------------------------------------------- batch */
@@ -215,8 +218,9 @@ static int batch_prepare(struct handle *handle, size_t size, struct batch_fit *r
     return r;
 }
 
-/* Answers a READ with records from the reader in hand.  False: there was nothing left in it. */
-static bool batch_give(struct handle *handle, fuse_req_t req, size_t size)
+/* Answers a READ with records from the reader in hand.  WALRUS_EMPTY: there was nothing left in it.
+ * -EBUSY: not now; nothing was answered. */
+static int batch_give(struct handle *handle, fuse_req_t req, size_t size)
 {
     struct take *take = &handle->take;
     struct batch_fit fit = {.count = 0};
@@ -225,7 +229,7 @@ static bool batch_give(struct handle *handle, fuse_req_t req, size_t size)
 
     if (r == -EAGAIN || (r == 0 && fit.count == 0)) {
         stream_drop(take);
-        return false;
+        return WALRUS_EMPTY;
     }
     size_t data_size = r == 0 ? (size_t)(fit.end - take->delivered) : 0;
     unsigned char *buffer = r == 0 ? thread_buffer(fit.size + data_size + 1) : NULL;
@@ -235,13 +239,15 @@ static bool batch_give(struct handle *handle, fuse_req_t req, size_t size)
     if (r == 0)
         n = walrus_reader_read(take->reader, buffer + fit.size, MAX(data_size, (size_t)1),
                                take->delivered, &next);
+    if (n == -EBUSY)
+        return -EBUSY;
     if (n < 0) {
         reply_error(req, (int)n);
         if (n == -EBADMSG)
             batch_skip(take, next);
         else
             stream_drop(take);
-        return true;
+        return 0;
     }
     bool whole = (size_t)n == data_size;
     if (whole && fit.all && data_size > 0) {
@@ -257,7 +263,7 @@ static bool batch_give(struct handle *handle, fuse_req_t req, size_t size)
     }
     if (whole)
         stream_drop(take);
-    return true;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------- reading */
@@ -276,15 +282,15 @@ static int stream_waiter_claim(struct waiter *waiter)
     return stream_claim(waiter->handle, waiter->size, &waiter->reader);
 }
 
-/* Serves from what is in hand, as owner of the serial, which is left.  False: there was nothing to
- * show in it, and the request goes on. */
-static bool stream_give(struct handle *handle, fuse_req_t req, size_t size)
+/* Serves from what is in hand, as owner of the serial, which is left.  WALRUS_EMPTY: there was
+ * nothing to show in it, and the request goes on.  -EBUSY: it is to be tried again. */
+static int stream_give(struct handle *handle, fuse_req_t req, size_t size)
 {
-    bool given = handle->kind == KIND_FOLLOW ? follow_give(handle, req, size)
-                                             : batch_give(handle, req, size);
-    if (given)
+    int r = handle->kind == KIND_FOLLOW ? follow_give(handle, req, size)
+                                        : batch_give(handle, req, size);
+    if (r == 0)
         stream_leave(handle);
-    return given;
+    return r;
 }
 
 static void stream_read_finish(struct waiter *waiter);
@@ -308,29 +314,43 @@ static void stream_park(struct handle *handle, fuse_req_t req, size_t size, int 
     gate_park(waiter);
 }
 
-/* Takes until there is something to answer; owner of the serial, on the pool. */
-static void stream_read_blocking(struct handle *handle, fuse_req_t req, size_t size, int flags)
+/* Takes until there is something to answer; owner of the serial, on the pool.  -EBUSY: the same is
+ * to be tried again, with the serial still ours. */
+static int stream_read_blocking(struct handle *handle, fuse_req_t req, size_t size, int flags)
 {
     for (;;) {
-        if (handle->take.reader != NULL && stream_give(handle, req, size))
-            return;
-        int r = gate_is_busy(handle->take.gate) ? WALRUS_EMPTY
-                                                : stream_claim(handle, size, &handle->take.reader);
+        int r = WALRUS_EMPTY;
+        if (handle->take.reader != NULL)
+            r = stream_give(handle, req, size);
+        if (r != WALRUS_EMPTY)
+            return r;
+        if (!gate_is_busy(handle->take.gate))
+            r = stream_claim(handle, size, &handle->take.reader);
         if (r == WALRUS_EMPTY || r == -EBUSY) {
             stream_park(handle, req, size, flags);
-            return;
+            return 0;
         }
         if (r < 0) {
             reply_error(req, r);
             stream_leave(handle);
-            return;
+            return 0;
         }
     }
 }
 
 static void stream_read_request(struct request *request)
 {
-    stream_read_blocking(request->handle, request->req, request->size, request->flags);
+    struct handle *handle = request->handle;
+    struct mount *mount = request->mount;
+
+    int r = stream_read_blocking(handle, request->req, request->size, request->flags);
+    if (r == -EBUSY) {
+        r = request_retry(request, stream_read_request);
+        if (r == 0)
+            return;
+        reply_error(request->req, r);
+        serial_leave(&handle->serial, mount->pool);
+    }
     request_destroy(request);
 }
 
@@ -391,10 +411,8 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
         stream_leave(handle);
         return;
     }
-    if (follow_is_free(handle, size)) {
-        (void)stream_give(handle, req, size);
+    if (follow_is_free(handle, size) && stream_give(handle, req, size) == 0)
         return;
-    }
     if (take->reader == NULL) {
         int r = gate_is_busy(take->gate) ? WALRUS_EMPTY : stream_claim(handle, size, &take->reader);
         if (r == WALRUS_EMPTY || r == -EBUSY) {

@@ -24,6 +24,9 @@
 #include "reply.h"
 #include "take.h"
 
+/* How often `next` tries to get around entries that others hold before it says EBUSY. */
+#define NEXT_RETRY_COUNT 8
+
 static bool is_claim(const struct handle *handle)
 {
     return handle->kind == KIND_NEXT || handle->kind == KIND_WAIT || handle->kind == KIND_DRAIN;
@@ -258,9 +261,9 @@ static void take_deliver(struct job *job)
 }
 
 /* Answers a READ from the reader; owner of the serial, which is left.  `blocking`: this thread may
- * wait for the disk. */
-static void take_read_now(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset,
-                          bool blocking)
+ * wait for the disk, and -EBUSY is the caller's: nothing was answered or left. */
+static int take_read_now(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset,
+                         bool blocking)
 {
     struct take *take = &handle->take;
     bool strict = is_strict(handle), more = false;
@@ -278,10 +281,12 @@ static void take_read_now(struct handle *handle, fuse_req_t req, size_t size, ui
         take->ended = n == 0;
         n = n > 0 ? 0 : n;
     }
+    if (n == -EBUSY && blocking)
+        return -EBUSY;
     if (n < 0) {
         reply_error(req, (int)n);
         serial_leave(&handle->serial, handle->mount->pool);
-        return;
+        return 0;
     }
     if (strict && offset <= take->touched)
         take->touched = MAX(take->touched, offset + (size_t)n);
@@ -296,6 +301,7 @@ static void take_read_now(struct handle *handle, fuse_req_t req, size_t size, ui
         take->job.run = take_deliver;
         pool_submit(handle->mount->pool, &take->job);
     }
+    return 0;
 }
 
 static bool take_read_blocks(const struct handle *handle, size_t size, uint64_t offset)
@@ -310,9 +316,22 @@ static bool take_read_blocks(const struct handle *handle, size_t size, uint64_t 
     return MIN(offset + size, have) > take->touched;
 }
 
+/* On the pool, as owner of the serial. */
 static void take_read_request(struct request *request)
 {
-    take_read_now(request->handle, request->req, request->size, request->offset, true);
+    struct handle *handle = request->handle;
+    struct mount *mount = request->mount;
+
+    int r = take_read_now(handle, request->req, request->size, request->offset, true);
+    if (r == -EBUSY && (handle->kind != KIND_NEXT || request->retry_count < NEXT_RETRY_COUNT)) {
+        r = request_retry(request, take_read_request);
+        if (r == 0)
+            return;
+    }
+    if (r < 0) {
+        reply_error(request->req, r);
+        serial_leave(&handle->serial, mount->pool);
+    }
     request_destroy(request);
 }
 
@@ -336,7 +355,8 @@ static void wait_read_finish(struct waiter *waiter)
         return;
     }
     if (!take_read_blocks(handle, size, 0)) {
-        take_read_now(handle, req, size, 0, false);
+        r = take_read_now(handle, req, size, 0, false);
+        WALRUS_ASSERT(r == 0);
         return;
     }
     struct request *request = request_create(handle->mount, req, handle, NULL, 0);
@@ -375,16 +395,17 @@ static void wait_read(struct handle *handle, fuse_req_t req, size_t size, int fl
     serial_leave(&handle->serial, handle->mount->pool);
 }
 
-/* Serves a READ as owner of the serial; on a transport thread, or on the pool (`blocking`). */
+/* Serves a READ as owner of the serial, on a transport thread. */
 static void take_read_owned(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset,
-                            int flags, bool blocking)
+                            int flags)
 {
     if (atomic_load(&handle->take.late)) {
         wait_read(handle, req, size, flags);
         return;
     }
-    if (blocking || !take_read_blocks(handle, size, offset)) {
-        take_read_now(handle, req, size, offset, blocking);
+    if (!take_read_blocks(handle, size, offset)) {
+        int r = take_read_now(handle, req, size, offset, false);
+        WALRUS_ASSERT(r == 0);
         return;
     }
     struct request *request = request_create(handle->mount, req, handle, NULL, 0);
@@ -399,8 +420,13 @@ static void take_read_owned(struct handle *handle, fuse_req_t req, size_t size, 
 
 static void take_read_queued(struct request *request)
 {
-    take_read_owned(request->handle, request->req, request->size, request->offset, request->flags,
-                    true);
+    struct handle *handle = request->handle;
+
+    if (!atomic_load(&handle->take.late)) {
+        take_read_request(request);
+        return;
+    }
+    wait_read(handle, request->req, request->size, request->flags);
     request_destroy(request);
 }
 
@@ -416,7 +442,7 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offs
         return;
     }
     if (serial_try(&handle->serial)) {
-        take_read_owned(handle, req, size, offset, flags, false);
+        take_read_owned(handle, req, size, offset, flags);
         return;
     }
     struct request *request = request_create(handle->mount, req, handle, NULL, 0);

@@ -69,6 +69,7 @@ static size_t list_count;
 static uint64_t cut_left;
 static void (*cut_hook)(void *arg);
 static void *cut_arg;
+static _Thread_local bool in_cut; /* this thread runs the hook, and holds the lock */
 
 uint64_t powercut_random(uint64_t *random, uint64_t limit)
 {
@@ -93,8 +94,11 @@ static void state_unlock(void)
 static void change_begin(void)
 {
     state_lock();
-    if (cut_left > 0 && --cut_left == 0)
+    if (cut_left > 0 && --cut_left == 0) {
+        in_cut = true;
         cut_hook(cut_arg);
+        in_cut = false;
+    }
 }
 
 /* ------------------------------------------------------------------------------------- files -- */
@@ -521,7 +525,8 @@ static void file_write(const char *dir, const char *name, const uint8_t *data, u
 
 void powercut_write(const char *to, enum powercut_mode mode, unsigned percent, uint64_t *random)
 {
-    bool cut_inside = pthread_mutex_trylock(&mutex) != 0; /* called by the hook, lock held */
+    if (!in_cut)
+        state_lock();
     size_t list = list_count - 1;
 
     if (mode == POWERCUT_DURABLE)
@@ -542,6 +547,6 @@ void powercut_write(const char *to, enum powercut_mode mode, unsigned percent, u
         file_write(to, name->text, data, size);
         free(data);
     }
-    if (!cut_inside)
+    if (!in_cut)
         state_unlock();
 }
