@@ -126,11 +126,38 @@ void append_link_locked(struct walrus_topic *topic, struct block *block, bool ta
     topic->roll = false;
 }
 
+/*
+ * Before the topic goes on in another block: what recovery dropped from the tail must not come back
+ * and be taken for what comes next.  Where entries were lost (`roll`) it stays: it may be the proof
+ * that what follows the loss was durable.
+ */
+int append_leave_locked(struct walrus_topic *topic)
+{
+    struct tail_snap tail = topic_tail(topic);
+    return tail.block && tail.block->trim && !topic->roll ? append_trim(topic, tail.block) : 0;
+}
+
+/*
+ * Enters a new block in the table, not durably, but for the topic's first one: if the entry of a
+ * later one reached the disk and that one's did not, recovery could not tell it from a block that
+ * was consumed and given back, and would take up the log behind a gap.  Nobody else knows the block
+ * yet, and it happens once in the life of a topic, so the sync under LOCK_APPEND is no matter.
+ */
+int append_enter_locked(struct block *block)
+{
+    int r = block_table_activate(block);
+    if (r == 0 && block->block_seq == 0)
+        r = block_table_settle(block->file, &block, 1);
+    return r;
+}
+
 int append_roll_locked(struct walrus_topic *topic, uint32_t want)
 {
     struct tail_snap tail = topic_tail(topic);
     struct block *block;
-    int r = space_take(topic->store, &block);
+    int r = append_leave_locked(topic);
+    if (r == 0)
+        r = space_take(topic->store, &block);
     if (r < 0)
         return r;
     block->topic_id = topic->id;
@@ -140,7 +167,7 @@ int append_roll_locked(struct walrus_topic *topic, uint32_t want)
     if (want)
         r = append_allocate_locked(topic, block, want, realtime_ns());
     if (r == 0)
-        r = block_table_activate(block);
+        r = append_enter_locked(block);
     if (r < 0) {
         atomic_fetch_sub(&topic->disk_bytes, block->alloc_end);
         space_free(topic->store, block);

@@ -83,6 +83,7 @@ static void cursor_begin(struct walrus_reader *reader, struct cursor *cursor)
     pos_copy(&cursor->pos, &cursor->run->pos);
     cursor->offset = 0;
     cursor->index = 0;
+    cursor->past_empty = false;
 }
 
 static void cursor_clear(struct cursor *cursor)
@@ -128,6 +129,7 @@ static int cursor_next(struct walrus_reader *reader, struct cursor *cursor,
     if (r == 0) {
         cursor->offset += entry->size;
         cursor->index += entry->end_seq - entry->seq;
+        cursor->past_empty = false;
     }
     return r;
 }
@@ -137,7 +139,7 @@ static int cursor_next(struct walrus_reader *reader, struct cursor *cursor,
 static int cursor_find(struct walrus_reader *reader, uint64_t offset, struct walk_entry *ret_entry)
 {
     struct cursor *at = &reader->at;
-    if (!at->run || offset < at->offset)
+    if (!at->run || offset < at->offset || (offset == at->offset && at->past_empty))
         cursor_begin(reader, at);
     for (;;) {
         int r = cursor_peek(reader, at, ret_entry);
@@ -147,9 +149,11 @@ static int cursor_find(struct walrus_reader *reader, uint64_t offset, struct wal
             return 0;
         if (offset < at->offset + ret_entry->size)
             return 0;
+        bool empty = ret_entry->size == 0 && (at->past_empty || !ret_entry->damaged);
         r = cursor_next(reader, at, ret_entry);
         if (r < 0)
             return r;
+        at->past_empty = empty;
     }
 }
 

@@ -21,6 +21,7 @@ struct cursor {
     struct pos pos;
     uint64_t offset; /* of the entry at pos, in the reader's bytes */
     uint64_t index;  /* of the entry at pos */
+    bool past_empty; /* an entry without bytes, right before pos, was stepped over and not read */
 };
 
 struct walrus_reader {

@@ -219,7 +219,10 @@ static int walk_block(struct walk *w, size_t i)
             report(&w->rec->store->reporter, WALRUS_ERROR, r, w->topic->name,
                    "wal_%04u.log: block %u cannot be read at offset %u", block->file->number,
                    block->idx, off);
-        if (walk_continues(w, i))
+        /* Within an entry a part that does not fill its block cannot lead into the next one: what
+         * comes there is a later part, and this one is not whole. */
+        bool whole = !w->left || off >= w->rec->store->super.block_size;
+        if (whole && walk_continues(w, i))
             return 0;
         look_ahead(w, i, off);
         if (w->proven <= w->seq)

@@ -258,11 +258,14 @@ static int stage_commit_locked(struct stage *stage, uint64_t *ret_seq)
 {
     struct walrus_topic *topic = stage->topic;
     struct tail_snap tail = topic_tail(topic);
+    int r = append_leave_locked(topic);
+    if (r < 0)
+        return r;
     stage_totals(stage);
     stage_describe_locked(stage, &tail);
-    int r = stage_headers_locked(stage, tail.seq);
+    r = stage_headers_locked(stage, tail.seq);
     for (size_t i = 0; r == 0 && i < stage->block_count; i++)
-        r = block_table_activate(stage->blocks[i]);
+        r = append_enter_locked(stage->blocks[i]);
     if (r < 0)
         return r;
     uint64_t last_ns = 0;

@@ -339,6 +339,8 @@ WALRUS_CHECK int append_roll_locked(struct walrus_topic *topic, uint32_t want);
 WALRUS_CHECK int append_allocate_locked(struct walrus_topic *topic, struct block *block,
                                         uint64_t upto, uint64_t now_ns);
 void append_link_locked(struct walrus_topic *topic, struct block *block, bool tail);
+WALRUS_CHECK int append_enter_locked(struct block *block);
+WALRUS_CHECK int append_leave_locked(struct walrus_topic *topic);
 WALRUS_CHECK int append_trim(struct walrus_topic *topic, struct block *block);
 WALRUS_CHECK int append_done(struct walrus_topic *topic, uint64_t end_seq, bool durable);
 uint32_t append_undurable(const struct walrus_topic *topic, uint64_t seq);

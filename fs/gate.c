@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "gate.h"
 #include "handle.h"
@@ -17,7 +16,16 @@
 
 #define BUCKET_COUNT 256
 
+/* How often, and how many at once, stalled reads are tried while nothing is settled. */
+#define TICK_NS        20000000ull
+#define TICK_COUNT_MAX 64
+
 enum pump_state { PUMP_IDLE, PUMP_QUEUED, PUMP_RUNNING, PUMP_RUNNING_AGAIN };
+
+struct stalled {
+    uint64_t seq;
+    struct job *job;
+};
 
 struct gate {
     struct gate *hash_next;
@@ -32,6 +40,11 @@ struct gate {
     uint64_t waiter_count;
     enum pump_state pump;
     struct job pump_job;
+    struct stalled *stalled; /* a heap, the lowest number first; from malloc */
+    size_t stalled_count, stalled_room;
+    atomic_bool unsettled; /* something is stalled, or a claim was refused for what is */
+    bool ticking;          /* tick_job is under way */
+    struct job tick_job;
     bool listed; /* in the table */
     bool armed;  /* the watch may be armed */
 };
@@ -120,12 +133,15 @@ static void gate_unref(struct gate *gate)
     lock_release(gate_lock(gate));
     if (!last)
         return;
-    WALRUS_ASSERT(list_empty(&gate->waiters) && list_empty(&gate->pollers));
+    WALRUS_ASSERT(list_empty(&gate->waiters) && list_empty(&gate->pollers) &&
+                  gate->stalled_count == 0);
+    free(gate->stalled);
     walrus_group_unref(gate->group);
     free(gate);
 }
 
 static void gate_pump(struct job *job);
+static void gate_tick_later(struct gate *gate);
 
 /* Has the pump run (once more). */
 static void gate_schedule(struct gate *gate)
@@ -311,6 +327,111 @@ static struct waiter *gate_pop_locked(struct gate *gate)
     return NULL;
 }
 
+/* ------------------------------------------------------------------------------------- stalling */
+
+static void stalled_push_locked(struct gate *gate, struct stalled item)
+{
+    size_t at = gate->stalled_count++;
+    while (at > 0 && gate->stalled[(at - 1) / 2].seq > item.seq) {
+        gate->stalled[at] = gate->stalled[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    gate->stalled[at] = item;
+}
+
+static struct job *stalled_pop_locked(struct gate *gate)
+{
+    if (gate->stalled_count == 0)
+        return NULL;
+    struct job *job = gate->stalled[0].job;
+    struct stalled last = gate->stalled[--gate->stalled_count];
+    size_t at = 0, child;
+    while ((child = 2 * at + 1) < gate->stalled_count) {
+        if (child + 1 < gate->stalled_count &&
+            gate->stalled[child + 1].seq < gate->stalled[child].seq)
+            child++;
+        if (gate->stalled[child].seq >= last.seq)
+            break;
+        gate->stalled[at] = gate->stalled[child];
+        at = child;
+    }
+    gate->stalled[at] = last;
+    return job;
+}
+
+static void gate_tick(struct job *job)
+{
+    struct gate *gate = CONTAINER_OF(job, struct gate, tick_job);
+    struct job *jobs[TICK_COUNT_MAX];
+    size_t count = 0;
+
+    lock_acquire(gate_lock(gate));
+    gate->ticking = false;
+    while (count < TICK_COUNT_MAX && (jobs[count] = stalled_pop_locked(gate)) != NULL)
+        count++;
+    atomic_store(&gate->unsettled, gate->stalled_count > 0);
+    bool more = gate->stalled_count > 0;
+    lock_release(gate_lock(gate));
+    for (size_t i = 0; i < count; i++)
+        pool_submit(gate->mount->pool, jobs[i]);
+    if (more)
+        gate_tick_later(gate);
+    gate_schedule(gate);
+    gate_unref(gate);
+}
+
+static void gate_tick_later(struct gate *gate)
+{
+    lock_acquire(gate_lock(gate));
+    bool start = !gate->ticking;
+    gate->ticking = true;
+    atomic_store(&gate->unsettled, true);
+    if (start)
+        gate->ref_count++;
+    lock_release(gate_lock(gate));
+    if (!start)
+        return;
+    gate->tick_job.run = gate_tick;
+    pool_submit_later(gate->mount->pool, &gate->tick_job, TICK_NS);
+}
+
+int gate_stall(struct gate *gate, uint64_t seq, struct job *job)
+{
+    int r = 0;
+
+    lock_acquire(gate_lock(gate));
+    if (gate->stalled_count == gate->stalled_room) {
+        size_t room = MAX(gate->stalled_room * 2, (size_t)16);
+        struct stalled *bigger = realloc(gate->stalled, room * sizeof(*bigger));
+        if (bigger != NULL) {
+            gate->stalled = bigger;
+            gate->stalled_room = room;
+        } else {
+            r = -ENOMEM;
+        }
+    }
+    if (r == 0)
+        stalled_push_locked(gate, (struct stalled){seq, job});
+    lock_release(gate_lock(gate));
+    if (r == 0)
+        gate_tick_later(gate);
+    return r;
+}
+
+void gate_settled(struct gate *gate)
+{
+    if (gate == NULL || !atomic_load(&gate->unsettled))
+        return;
+    lock_acquire(gate_lock(gate));
+    struct job *job = stalled_pop_locked(gate);
+    bool waits = !list_empty(&gate->waiters);
+    lock_release(gate_lock(gate));
+    if (job != NULL)
+        pool_submit(gate->mount->pool, job);
+    else if (waits)
+        gate_schedule(gate);
+}
+
 /* Serves one waiter; false when there is no more to do for now. */
 static bool gate_serve(struct gate *gate)
 {
@@ -323,15 +444,10 @@ static bool gate_serve(struct gate *gate)
     int r = waiter->claim(waiter);
     if (r == WALRUS_EMPTY || r == -EBUSY) {
         (void)waiter_enqueue(waiter, true);
-        if (!gate_arm(gate))
-            return false;
-        if (r == -EBUSY) {
-            /* There is something, and the library cannot give it before others have settled what
-             * they hold: the watch does not tell when, so look again soon. */
-            struct timespec pause = {.tv_nsec = 1000000};
-            (void)nanosleep(&pause, NULL);
-        }
-        return true;
+        if (r == WALRUS_EMPTY)
+            return gate_arm(gate);
+        gate_tick_later(gate); /* there is something: others have to settle what they hold */
+        return false;
     }
     if (r == 0 && atomic_load(&waiter->state) == WAITER_OWNED_INTERRUPTED &&
         walrus_reader_size(waiter->reader) > 0) {
@@ -437,17 +553,24 @@ void gates_stop(struct mount *mount)
     struct gate_table *table = mount->gates;
     struct waiter *waiter;
 
+    struct job *job;
+
     atomic_store(&mount->stopping, true);
     do {
         waiter = NULL;
+        job = NULL;
         lock_acquire(&table->lock);
-        for (unsigned i = 0; i < BUCKET_COUNT && waiter == NULL; i++) {
-            for (struct gate *gate = table->buckets[i]; gate != NULL && waiter == NULL;
-                 gate = gate->hash_next)
+        for (unsigned i = 0; i < BUCKET_COUNT && waiter == NULL && job == NULL; i++) {
+            for (struct gate *gate = table->buckets[i];
+                 gate != NULL && waiter == NULL && job == NULL; gate = gate->hash_next) {
                 waiter = gate_pop_locked(gate);
+                job = stalled_pop_locked(gate);
+            }
         }
         lock_release(&table->lock);
         if (waiter != NULL)
             waiter_finish(waiter, -ESHUTDOWN);
-    } while (waiter != NULL);
+        if (job != NULL)
+            pool_submit(mount->pool, job); /* tries once more, and sees that it is to end */
+    } while (waiter != NULL || job != NULL);
 }

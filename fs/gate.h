@@ -76,6 +76,15 @@ bool gate_poll(struct gate *gate, struct poller *poller, struct fuse_pollhandle 
 /* A read found nothing: whoever polls is to be told of the next entry.  An edge-triggered poll was
  * told once, and does not ask again. */
 void gate_notify_next(struct gate *gate);
+/*
+ * A read of entry `seq`, already claimed, that the library cannot do now (-EBUSY): too many entries
+ * are consumed above ones that are not.  The job runs when something was settled, the lowest number
+ * first, since that closes a gap most likely; or else after a while.  -ENOMEM
+ */
+WALRUS_CHECK int gate_stall(struct gate *gate, uint64_t seq, struct job *job);
+/* An entry was consumed. */
+void gate_settled(struct gate *gate);
+
 void gate_unpoll(struct gate *gate, struct poller *poller);
 
 /* Ends all waiting with ESHUTDOWN, and lets nobody wait from now on. */

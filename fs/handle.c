@@ -10,7 +10,7 @@
 #include "handle.h"
 #include "reply.h"
 
-/* Time between tries: from half a millisecond to 32. */
+/* Time between tries where there is no gate: from a millisecond to 32. */
 #define RETRY_NS           500000ull
 #define RETRY_DOUBLE_COUNT 6u
 
@@ -31,6 +31,7 @@ int handle_create(struct mount *mount, fuse_req_t req, struct node *node, int fl
         return r;
     }
     serial_init(&handle->serial);
+    list_init(&handle->closing_link);
     handle->mount = mount;
     handle->node = node;
     handle->kind = node_kind(node);
@@ -54,6 +55,50 @@ void handle_destroy(struct handle *handle)
     atomic_fetch_sub(&handle->mount->handle_count, 1);
     serial_fini(&handle->serial);
     free(handle);
+}
+
+void handle_begin_closing(struct handle *handle)
+{
+    struct mount *mount = handle->mount;
+
+    lock_acquire(mount->handles_lock);
+    handle->closing = mount->closing_next++;
+    list_push_back(&mount->closings, &handle->closing_link);
+    atomic_fetch_add(&mount->closing_count, 1);
+    lock_release(mount->handles_lock);
+}
+
+void handle_end_closing(struct handle *handle)
+{
+    struct mount *mount = handle->mount;
+
+    lock_acquire(mount->handles_lock); /* neighbours in the list change the link, too */
+    if (!list_empty(&handle->closing_link)) {
+        list_remove(&handle->closing_link);
+        atomic_fetch_sub(&mount->closing_count, 1);
+    }
+    lock_release(mount->handles_lock);
+}
+
+uint64_t closings_now(struct mount *mount)
+{
+    lock_acquire(mount->handles_lock);
+    uint64_t number = mount->closing_next;
+    lock_release(mount->handles_lock);
+    return number;
+}
+
+bool closings_pending(struct mount *mount, uint64_t number)
+{
+    bool pending = false;
+
+    if (atomic_load(&mount->closing_count) == 0)
+        return false;
+    lock_acquire(mount->handles_lock);
+    if (!list_empty(&mount->closings))
+        pending = LIST_ENTRY(mount->closings.next, struct handle, closing_link)->closing < number;
+    lock_release(mount->handles_lock);
+    return pending;
 }
 
 /* Makes the kernel's idea of the file's size `size`, by storing the last byte.  The page that this
@@ -158,7 +203,8 @@ void request_submit_serial(struct request *request, void (*run)(struct request *
     request_submit_to(request, &request->handle->serial, run);
 }
 
-int request_retry(struct request *request, void (*run)(struct request *request))
+int request_retry(struct request *request, struct gate *gate, uint64_t seq,
+                  void (*run)(struct request *request))
 {
     if (atomic_load(&request->mount->stopping))
         return -ESHUTDOWN;
@@ -166,9 +212,11 @@ int request_retry(struct request *request, void (*run)(struct request *request))
         return -EINTR;
     request->run = run;
     request->job.run = request_run;
+    request->retry_count++;
+    if (gate != NULL)
+        return gate_stall(gate, seq, &request->job);
     pool_submit_later(request->mount->pool, &request->job,
                       RETRY_NS << MIN(request->retry_count, RETRY_DOUBLE_COUNT));
-    request->retry_count++;
     return 0;
 }
 

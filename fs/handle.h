@@ -71,6 +71,8 @@ struct handle {
     atomic_bool cached;   /* was read through the page cache: see handle_drop_cache() */
     fuse_req_t close_req; /* RELEASE, when it waits for its turn */
     struct job close_job;
+    struct list closing_link; /* of mount->closings, for a producer that is being closed */
+    uint64_t closing;         /* its number */
     union {
         struct take take;
         struct lines lines;
@@ -107,6 +109,17 @@ void handle_drop_cache(struct handle *handle);
 void handle_forget_size(struct handle *handle);
 /* The size of an open file changed from 0 while the kernel waits for a READ. */
 void handle_raise_size(struct handle *handle, uint64_t size);
+
+/*
+ * The order of closes and opens.  What a producer holds becomes an entry when it is closed, which
+ * may take a while on the pool; who opens a consumer file after that close is to find it.
+ */
+void handle_begin_closing(struct handle *handle);
+void handle_end_closing(struct handle *handle); /* if it was begun */
+/* The number of the next close, to be given to closings_pending(). */
+uint64_t closings_now(struct mount *mount);
+/* Whether a close that came before `number` is still under way. */
+bool closings_pending(struct mount *mount, uint64_t number);
 
 /* Whether a request's flags ask for durable data. */
 static inline bool flags_sync(int flags)
@@ -147,10 +160,10 @@ void request_submit_serial(struct request *request, void (*run)(struct request *
 void request_submit_to(struct request *request, struct serial *serial,
                        void (*run)(struct request *request));
 
-/* Runs it again after a while, a longer one each time, because the library cannot do it now
- * (-EBUSY: entries that others hold have to be settled first).  -EINTR -ESHUTDOWN: it is not to be
- * tried again. */
-WALRUS_CHECK int request_retry(struct request *request, void (*run)(struct request *request));
+/* Runs it again later, because the library cannot do it now (-EBUSY): at the gate if there is one,
+ * as a read of entry `seq`.  -EINTR -ESHUTDOWN: it is not to be tried again. */
+WALRUS_CHECK int request_retry(struct request *request, struct gate *gate, uint64_t seq,
+                               void (*run)(struct request *request));
 
 /* A buffer of this thread, of at least `size` bytes, until the next call.  NULL: no memory. */
 void *thread_buffer(size_t size);

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,11 +134,14 @@ static enum session_result check_paths(struct options *options)
     return SESSION_OK;
 }
 
-/* Core dumps would hold what is in all topics; open files need descriptors. */
+/* Core dumps would hold what is in all topics; open files need descriptors; and of the allocator's
+ * arenas, one for each thread, every one would keep what the largest requests took there. */
 static void set_limits(void)
 {
     struct rlimit none = {0, 0}, files;
 
+    if (mallopt(M_ARENA_MAX, 2) == 0)
+        log_write(WALRUS_DEBUG, 0, NULL, "the allocator takes no advice");
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         log_write(WALRUS_WARNING, errno, NULL, "cannot turn off core dumps");
 #if !defined(__SANITIZE_ADDRESS__) /* the leak checker must be able to look into the process */

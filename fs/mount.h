@@ -44,15 +44,17 @@ struct mount {
     struct node_table *nodes;
     struct gate_table *gates;
     struct serial *changes;    /* changes of attributes, which read what they write, in turn */
-    struct lock *handles_lock; /* LOCK_FS_MISC; guards the next */
+    struct lock *handles_lock; /* LOCK_FS_MISC; guards the next ones */
     struct list handles;       /* all open files */
+    struct list closings;      /* those producers that are being closed, as the closes came */
+    uint64_t closing_next;     /* number of the next such close */
     uid_t uid;                 /* who mounted: owns what has no owner of its own */
     gid_t gid;
     uint64_t start_ns;              /* since the epoch: the time of files that have no other */
     size_t append_size;             /* largest write that is one entry */
     _Atomic uint64_t rest_size;     /* bytes in unfinished lines */
     _Atomic uint32_t handle_count;  /* open files */
-    _Atomic uint32_t closing_count; /* closes of producers that the pool works on */
+    _Atomic uint32_t closing_count; /* of `closings` */
     atomic_bool ready;              /* INIT was seen */
     atomic_bool stopping;           /* nothing may park any more */
 };

@@ -16,6 +16,9 @@
 #define STALE_COUNT_MAX 1024
 #define STALE_AGE_NS    5000000000ull
 
+/* Nodes of a file that need not be had alone. */
+#define SHARED_COUNT_MAX 64
+
 /* No thread: as a teller, of a node that no look-up is to find. */
 #define NOBODY ((pid_t)-1)
 
@@ -278,9 +281,14 @@ static struct node *node_pick_locked(struct place *place, pid_t tid, bool own)
                 return node;
         }
     }
-    if (own || list_empty(&place->idle))
+    if (own)
         return NULL;
-    return LIST_ENTRY(place->idle.next, struct node, link);
+    if (!list_empty(&place->idle))
+        return LIST_ENTRY(place->idle.next, struct node, link);
+    /* Enough writers to keep a disk busy: more inodes would only cost look-ups. */
+    if (place->node_count >= SHARED_COUNT_MAX && !has_size(place) && !list_empty(&place->busy))
+        return LIST_ENTRY(place->busy.next, struct node, link);
+    return NULL;
 }
 
 int node_look_up(struct mount *mount, struct node *dir, struct place_key *key, pid_t tid,
@@ -397,9 +405,7 @@ int node_open(struct mount *mount, struct node *node, pid_t tid)
     if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
         struct stale *stale = stale_find_locked(table, place, tid);
         r = stale != NULL && !stale->looked_up ? -EBUSY : -ESTALE;
-        if (r == -EBUSY)
-            stale_remove_locked(table, place, tid);
-        else
+        if (r == -ESTALE)
             stale_add_locked(table, place, tid);
     } else if (node->open_count > 0 && kind_is(place->key.kind, KIND_OWN_NODE) && tid != 0 &&
                stale_find_locked(table, place, tid) == NULL) {

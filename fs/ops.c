@@ -192,6 +192,12 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int t
 /* --------------------------------------------------------------------------------------- opening
  */
 
+/* Tries to let closes be finished before an open, with up to 32 ms between them. */
+#define CLOSING_RETRY_COUNT 200
+/* The same before an open of a file that another open has, some 30 ms in all: RELEASE comes after
+ * close(2) has returned. */
+#define BUSY_RETRY_COUNT 5
+
 static bool may_open(const struct place_key *key, int flags)
 {
     if ((flags & O_ACCMODE) == O_RDONLY)
@@ -227,13 +233,15 @@ static void text_open(struct handle *handle, fuse_req_t req)
     }
 }
 
-/* Opens the file; on the pool if that takes long. */
-static void open_now(struct mount *mount, fuse_req_t req, struct node *node, int flags)
+/* Opens the file.  -EBUSY: somebody has it open, who may be closing it; nothing was answered. */
+static int open_now(struct mount *mount, fuse_req_t req, struct node *node, int flags)
 {
     struct handle *handle;
     enum kind kind = node_kind(node);
 
     int r = handle_create(mount, req, node, flags, &handle);
+    if (r == -EBUSY)
+        return r;
     if (r < 0)
         reply_error(req, r);
     else if (kind == KIND_FOLLOW || kind == KIND_BATCH)
@@ -244,17 +252,22 @@ static void open_now(struct mount *mount, fuse_req_t req, struct node *node, int
         text_open(handle, req);
     else
         take_open(handle, req);
+    return 0;
 }
 
 static void open_request(struct request *request)
 {
-    /* What was held by a producer that closed before is an entry before anybody looks.  Those
-     * closes came before this request to the pool, so they are being worked on. */
-    for (unsigned i = 0; atomic_load(&request->mount->closing_count) > 0 && i < 1000; i++) {
-        struct timespec pause = {.tv_nsec = 100000};
-        (void)nanosleep(&pause, NULL);
-    }
-    open_now(request->mount, request->req, request->node, request->flags);
+    /* Not for ever: a close may wait for a disk that does not answer. */
+    if (closings_pending(request->mount, request->offset) &&
+        request->retry_count < CLOSING_RETRY_COUNT &&
+        request_retry(request, NULL, 0, open_request) == 0)
+        return;
+    int r = open_now(request->mount, request->req, request->node, request->flags);
+    if (r == -EBUSY && request->retry_count < BUSY_RETRY_COUNT &&
+        request_retry(request, NULL, 0, open_request) == 0)
+        return;
+    if (r < 0)
+        reply_error(request->req, r);
     request_destroy(request);
 }
 
@@ -274,14 +287,15 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info
         return;
     }
     bool slow = key->kind == KIND_METRICS || key->kind == KIND_ERRORS;
-    if (!slow && (atomic_load(&mount->closing_count) == 0 || kind_is(key->kind, KIND_PRODUCES))) {
-        open_now(mount, req, node, info->flags);
+    bool after = atomic_load(&mount->closing_count) > 0 &&
+                 (!kind_is(key->kind, KIND_PRODUCES) || kind_is(key->kind, KIND_CONSUMES));
+    if (!slow && !after && open_now(mount, req, node, info->flags) == 0)
         return;
-    }
     struct request *request = request_create(mount, req, NULL, node, 0);
     if (request == NULL)
         return;
     request->flags = info->flags;
+    request->offset = closings_now(mount);
     request_submit(request, open_request);
 }
 
@@ -453,6 +467,7 @@ void ops_close_handle(struct handle *handle)
     else
         r = take_fini(handle);
     (void)r; /* it was reported, and close(2) has returned */
+    handle_end_closing(handle);
     handle_destroy(handle);
 }
 
@@ -465,14 +480,17 @@ static bool close_blocks(const struct handle *handle)
     return take_close_blocks(handle);
 }
 
+static bool is_producer(const struct handle *handle)
+{
+    return kind_is(handle->kind, KIND_PRODUCES) && handle->kind != KIND_BATCH;
+}
+
 static void release_job(struct job *job)
 {
     struct handle *handle = CONTAINER_OF(job, struct handle, close_job);
-    struct mount *mount = handle->mount;
     fuse_req_t req = handle->close_req;
 
     ops_close_handle(handle);
-    atomic_fetch_sub(&mount->closing_count, 1);
     reply_error(req, 0);
 }
 
@@ -481,6 +499,8 @@ static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *i
     struct handle *handle = handle_of(info);
     struct mount *mount = handle->mount;
 
+    if (is_producer(handle))
+        handle_begin_closing(handle);
     /* A handle whose serial is taken has a read or a job to finish first. */
     bool owned = serial_try(&handle->serial);
     if (owned && !close_blocks(handle)) {
@@ -488,7 +508,6 @@ static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *i
         reply_error(req, 0);
         return;
     }
-    atomic_fetch_add(&mount->closing_count, 1);
     handle->close_req = req;
     handle->close_job.run = release_job;
     if (owned || serial_enter(&handle->serial, &handle->close_job))

@@ -325,6 +325,7 @@ static int session_init(struct session *session, const struct options *options)
     mount->handles_lock = &session->handles_lock;
     mount->changes = &session->changes;
     list_init(&mount->handles);
+    list_init(&mount->closings);
     lock_init(&session->handles_lock, LOCK_FS_MISC);
     serial_init(&session->changes);
     session->event = session->signals = -1;

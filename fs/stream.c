@@ -192,20 +192,37 @@ static void batch_skip(struct take *take, uint64_t next)
     take->delivered = next;
 }
 
-/* What fits of the reader in hand.  Entries of no bytes alone, with others behind them that do not
- * fit, are claimed by themselves, so that they can be consumed by themselves. */
+/* Whether what fits must be claimed by itself to be consumed by itself: it is nothing but entries
+ * of no bytes, or (at-least-once) such an entry follows, which the library would count with it. */
+static bool batch_is_cut(struct handle *handle, const struct batch_fit *fit)
+{
+    struct take *take = &handle->take;
+    struct walrus_entry entry;
+    uint64_t offset;
+
+    if (fit->all)
+        return false;
+    if (fit->end == take->delivered)
+        return true;
+    return handle->mount->options->walrus.consistency != WALRUS_STRICT &&
+           walrus_reader_entry(take->reader, fit->index + fit->count, &entry, &offset) == 0 &&
+           entry.size == 0;
+}
+
+/* What fits of the reader in hand, which is changed for one that holds just that if need be.
+ * -EAGAIN: somebody else was quicker meanwhile. */
 static int batch_prepare(struct handle *handle, size_t size, struct batch_fit *ret_fit)
 {
     struct take *take = &handle->take;
     int r = batch_fit(take, MIN(size, BATCH_SIZE_MAX), size, ret_fit);
 
-    if (r == 0 && !ret_fit->all && ret_fit->end == take->delivered) {
+    if (r == 0 && batch_is_cut(handle, ret_fit)) {
         stream_drop(take);
-        r = walrus_group_claim(handle_key(handle)->group, ret_fit->count, 0, &take->reader);
-        if (r == WALRUS_EMPTY)
-            r = -EAGAIN; /* somebody else was quicker */
+        r = walrus_group_claim(handle_key(handle)->group, ret_fit->count, SIZE_MAX, &take->reader);
         if (r == 0)
             r = batch_fit(take, MIN(size, BATCH_SIZE_MAX), size, ret_fit);
+        if (r == WALRUS_EMPTY || (r == 0 && batch_is_cut(handle, ret_fit)))
+            r = -EAGAIN;
     }
     if (r == -EMSGSIZE) {
         /* It stays.  No READ at all can be larger than the largest one. */
@@ -288,8 +305,10 @@ static int stream_give(struct handle *handle, fuse_req_t req, size_t size)
 {
     int r = handle->kind == KIND_FOLLOW ? follow_give(handle, req, size)
                                         : batch_give(handle, req, size);
-    if (r == 0)
+    if (r == 0) {
+        gate_settled(handle->take.gate);
         stream_leave(handle);
+    }
     return r;
 }
 
@@ -345,7 +364,8 @@ static void stream_read_request(struct request *request)
 
     int r = stream_read_blocking(handle, request->req, request->size, request->flags);
     if (r == -EBUSY) {
-        r = request_retry(request, stream_read_request);
+        r = request_retry(request, handle->take.gate, walrus_reader_seq(handle->take.reader),
+                          stream_read_request);
         if (r == 0)
             return;
         reply_error(request->req, r);

@@ -288,8 +288,10 @@ static int take_read_now(struct handle *handle, fuse_req_t req, size_t size, uin
         serial_leave(&handle->serial, handle->mount->pool);
         return 0;
     }
-    if (strict && offset <= take->touched)
-        take->touched = MAX(take->touched, offset + (size_t)n);
+    if (strict && offset <= take->touched && offset + (size_t)n > take->touched) {
+        take->touched = offset + (size_t)n;
+        gate_settled(take->gate);
+    }
     int r = reply_data(req, buffer, (size_t)n);
     if (r == 0 && !strict && take->reader != NULL && is_claim(handle))
         more = take_note(take, offset, offset + (size_t)n) || (n == 0 && offset >= have);
@@ -324,7 +326,8 @@ static void take_read_request(struct request *request)
 
     int r = take_read_now(handle, request->req, request->size, request->offset, true);
     if (r == -EBUSY && (handle->kind != KIND_NEXT || request->retry_count < NEXT_RETRY_COUNT)) {
-        r = request_retry(request, take_read_request);
+        r = request_retry(request, handle->take.gate, walrus_reader_seq(handle->take.reader),
+                          take_read_request);
         if (r == 0)
             return;
     }

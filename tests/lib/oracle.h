@@ -60,8 +60,9 @@ void oracle_stored(struct oracle_topic *topic, struct oracle_group *group);
 /* All groups, all entries. */
 void oracle_synced(struct oracle *oracle);
 
-/* The group's numbers, as walrus_group_stat gives them, are those of the model. */
-void oracle_check_group(struct rig *rig, const struct oracle_topic *topic,
+/* The group's numbers, as walrus_group_stat gives them, are those of the model.  What the store
+ * says is durable the model takes to be so. */
+void oracle_check_group(struct rig *rig, struct oracle_topic *topic,
                         const struct oracle_group *group);
 /* Entry `seq` of the topic on disk is that of the model; damaged: reading it says so instead. */
 void oracle_check_entry(struct rig *rig, const struct oracle_topic *topic, uint64_t seq,

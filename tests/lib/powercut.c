@@ -27,8 +27,8 @@
 
 enum {
     FD_MAX = 4096,
-    MAP_MAX = 256,
-    NAMES_MAX = 128,  /* files in the directory at a time */
+    MAP_MAX = 1024,
+    NAMES_MAX = 512,  /* files in the directory at a time */
     LISTS_MAX = 32,   /* states of the directory since its sync */
     FILES_MAX = 4096, /* objects in all */
     SECTOR = 512,
@@ -90,15 +90,20 @@ static void state_unlock(void)
     CHECK_INT(pthread_mutex_unlock(&mutex), 0);
 }
 
+static void cut_point(void)
+{
+    if (cut_left == 0 || --cut_left > 0)
+        return;
+    in_cut = true;
+    cut_hook(cut_arg);
+    in_cut = false;
+}
+
 /* Takes the lock for a call that changes something; the cut comes first when it is due. */
 static void change_begin(void)
 {
     state_lock();
-    if (cut_left > 0 && --cut_left == 0) {
-        in_cut = true;
-        cut_hook(cut_arg);
-        in_cut = false;
-    }
+    cut_point();
 }
 
 /* ------------------------------------------------------------------------------------- files -- */
@@ -271,6 +276,7 @@ static ssize_t cut_pwritev2(int fd, const struct iovec *iov, int count, off_t of
     struct object *object = object_of(fd);
     if (r > 0 && object != NULL && flags & RWF_DSYNC) {
         uint64_t end = (uint64_t)off + (uint64_t)r;
+        cut_point(); /* written, maybe in part, and not yet synced */
         if (end > object->durable_size)
             object_resize(object, end);
         object_settle(object, (uint64_t)off, end, false);
@@ -456,6 +462,12 @@ void powercut_arm(uint64_t nth, void (*cut)(void *arg), void *arg)
     cut_left = nth;
     cut_hook = cut;
     cut_arg = arg;
+    state_unlock();
+}
+
+void powercut_wait(void)
+{
+    state_lock();
     state_unlock();
 }
 

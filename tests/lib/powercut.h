@@ -40,6 +40,9 @@ void powercut_writeback(unsigned percent, uint64_t *random);
  * meanwhile (stores through mappings excepted); it may call powercut_write.  0: not any more. */
 void powercut_arm(uint64_t nth, void (*cut)(void *arg), void *arg);
 
+/* Waits until no cut is under way. */
+void powercut_wait(void);
+
 /* Makes in the existing empty directory `to` a disk as a cut at this moment could leave it. */
 void powercut_write(const char *to, enum powercut_mode mode, unsigned percent, uint64_t *random);
 

@@ -11,7 +11,8 @@ closed in any order or die with their process; offsets are moved; the daemon is 
 comes back.  statemodel/machine.py has the steps, statemodel/plain.py the model.  A program that fails
 is shortened, and printed with a command that runs it again.
 
-usage: model.py [--programs N] [--seconds N] [--steps N] [--seed N]   (200 programs, 40 steps at most)
+usage: model.py [--programs N] [--seconds N] [--steps N] [--seed N]   (200 programs, 40 steps at most;
+                a machine that is too slow for that stops after 240 s)
        model.py --replay BLOB       runs the one program that a failure printed
        model.py --mutants [NAME...] shows that the test notices each of some mistakes (mutants.py)
 From the environment: WALRUSFS_MODEL_PROGRAMS, WALRUSFS_MODEL_SECONDS, WALRUSFS_MODEL_SEED.
@@ -41,6 +42,9 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from statemodel import machine, mutants
+
+DEFAULT_PROGRAMS, DEFAULT_SECONDS = 200, 240  # whichever comes first, if nothing is asked for
+ROUND = 40
 
 
 def number(name, default):
@@ -80,14 +84,16 @@ def run_once(options, seed, programs):
 
 
 def run_all(options, seed):
-    """In rounds, if time is limited: each has the next seed."""
-    end = time.monotonic() + options.seconds if options.seconds else None
-    programs = options.programs or (50 if end else 200)
-    while True:
+    """In rounds, each with the next seed, so that a slow machine ends in time."""
+    end = time.monotonic() + (options.seconds or DEFAULT_SECONDS)
+    left = options.programs or (10**9 if options.seconds else DEFAULT_PROGRAMS)
+    while left > 0 and (time.monotonic() < end or (options.programs and not options.seconds)):
+        programs = min(left, ROUND)
         print(f"# seed {seed}: {programs} programs", flush=True)
         run_once(options, seed, programs)
+        left -= programs
         seed += 1
-        if end is None or time.monotonic() > end:
+        if options.replay:
             return
 
 

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 
-PATIENCE = 30  # seconds; a call on a mount takes milliseconds
+PATIENCE = 60  # seconds; a call on a mount takes milliseconds
 PR_SET_PDEATHSIG = 1
 
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_regressions.c - faults that the random programs of stress/model.c once found, each as the
+ * shortest story that shows it.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "faultos.h"
+#include "powercut.h"
+#include "rig.h"
+
+static struct rig s;
+
+static void setup(void)
+{
+    rig_init(&s);
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+}
+
+static void teardown(void)
+{
+    rig_fini(&s);
+}
+
+TestSuite(regressions, .init = setup, .fini = teardown, .timeout = 60);
+
+/* A store whose last batch, entries `first` and `first` + 1, is torn: its second half is bad. */
+static void make_torn_batch(uint64_t first, struct rig *ret_torn)
+{
+    struct place place;
+
+    CHECK_INT(rig_try_batch(&s, "t", first, 2, 1000), 0);
+    rig_copy(&s, ret_torn);
+    rig_find(ret_torn, "t", first + 1, 1000, &place);
+    place_flip(&place, 0);
+}
+
+/* Opens the store that a torn batch at `seq` was dropped from, appends another entry with that
+ * number, durably, and expects it to survive a loss of power that takes all that may go. */
+static void expect_to_survive(struct rig *torn, uint64_t seq, size_t size)
+{
+    struct rig cut;
+    uint64_t random = 1;
+
+    powercut_install(torn->dir, NULL);
+    rig_open(torn);
+    CHECK_INT(rig_topic_stat(torn, "t").tail_seq, seq);
+    torn->seed++; /* so that it is not taken for what was dropped */
+    rig_append(torn, "t", seq, size);
+    CHECK_INT(walrus_sync(torn->walrus), 0);
+    rig_init(&cut);
+    cut.seed = torn->seed;
+    powercut_write(cut.dir, POWERCUT_DURABLE, 0, &random);
+    rig_close(torn);
+    powercut_remove();
+
+    rig_open(&cut);
+    CHECK_INT(rig_topic_stat(&cut, "t").tail_seq, seq + 1);
+    rig_expect_at(&cut, "t", seq, size);
+    CHECK_INT(rig_topic_stat(&cut, "t").damaged_count, 0);
+    rig_fini(&cut);
+}
+
+Test(regressions, a_dropped_batch_does_not_come_back_before_an_entry_of_several_blocks)
+{
+    struct rig torn;
+
+    rig_open(&s);
+    make_torn_batch(0, &torn);
+    expect_to_survive(&torn, 0, 2 * RIG_BLOCK_SIZE);
+    rig_fini(&torn);
+}
+
+Test(regressions, a_dropped_batch_does_not_come_back_before_an_entry_in_the_next_block)
+{
+    struct rig torn;
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 40000);
+    make_torn_batch(1, &torn);
+    expect_to_survive(&torn, 1, 30000);
+    rig_fini(&torn);
+}
+
+Test(regressions, an_entry_of_several_blocks_that_lacks_a_middle_part_is_dropped)
+{
+    struct rig killed;
+    struct place place;
+    size_t size = 4 * RIG_BLOCK_SIZE;
+
+    faultos_install();
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_MSYNC, .nth = 1, .error = EIO, .forever = true});
+    rig_append(&s, "t", 1, size); /* so that it is never known to be durable */
+    rig_copy(&s, &killed);
+    CHECK_INT(walrus_close(s.walrus), -EIO);
+    s.walrus = NULL;
+    faultos_remove();
+    uint8_t *data = payload_make(&s, "t", 1, size);
+    CHECK(dir_find(killed.dir, data + 2 * RIG_ENTRY_EDGE, 64, &place));
+    free(data);
+    place_flip(&place, 0);
+    rig_open(&killed);
+    CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 1);
+    CHECK_INT(rig_topic_stat(&killed, "t").damaged_count, 0);
+    rig_expect(&killed, "t", 0, 100);
+    rig_append(&killed, "t", 1, 200);
+    rig_expect(&killed, "t", 1, 200);
+    rig_fini(&killed);
+}
+
+struct images {
+    struct rig killed, durable;
+    bool made;
+};
+
+static void make_images(void *arg)
+{
+    struct images *images = arg;
+    uint64_t random = 1;
+
+    powercut_write(images->killed.dir, POWERCUT_KILL, 0, &random);
+    powercut_write(images->durable.dir, POWERCUT_DURABLE, 0, &random);
+    images->made = true;
+}
+
+/* Two entries in a block each, in a file each; at the nth change after the first append the power
+ * goes, and takes from the first file all that it may, from the second nothing.  False: there were
+ * fewer changes. */
+static bool cut_second_append(uint64_t nth)
+{
+    struct images images = {.made = false};
+    char from[RIG_DIR_SIZE * 2], to[RIG_DIR_SIZE * 2];
+
+    rig_init(&images.killed);
+    rig_init(&images.durable);
+    images.killed.options.blocks_per_file = s.options.blocks_per_file = 1;
+    powercut_install(s.dir, NULL);
+    rig_open(&s);
+    rig_append(&s, "t", 0, 60000);
+    powercut_arm(nth, make_images, &images);
+    rig_append(&s, "t", 1, 60000);
+    rig_close(&s);
+    powercut_remove();
+    if (images.made) {
+        snprintf(from, sizeof(from), "%s/wal_0001.log", images.durable.dir);
+        snprintf(to, sizeof(to), "%s/wal_0001.log", images.killed.dir);
+        CHECK_INT(rename(from, to), 0);
+        rig_open(&images.killed);
+        CHECK_INT(rig_topic_stat(&images.killed, "t").first_seq, 0);
+        if (rig_topic_stat(&images.killed, "t").tail_seq > 0)
+            rig_expect(&images.killed, "t", 0, 60000);
+    }
+    rig_fini(&images.killed);
+    rig_fini(&images.durable);
+    return images.made;
+}
+
+Test(regressions, entries_never_survive_without_those_before_them)
+{
+    for (uint64_t nth = 1; nth < 20 && cut_second_append(nth); nth++) {
+        rig_fini(&s);
+        setup();
+    }
+}
+
+Test(regressions, an_empty_entry_is_consumed_with_its_bytes_whatever_was_read_before)
+{
+    uint8_t data[10];
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 0);
+    rig_append(&s, "t", 1, 10);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 2);
+    CHECK_INT(walrus_reader_read(reader, data, 5, 5, NULL), 5);
+    CHECK_INT(walrus_reader_read(reader, data, 10, 0, NULL), 10);
+    CHECK_INT(walrus_reader_close(reader), 0);
+    rig_expect_empty(&s, "t");
+    walrus_group_unref(group);
+}
