@@ -347,6 +347,10 @@ int walrus_topic_append(struct walrus_topic *topic, const struct iovec *entries,
         if (r == 0 && count == 0)
             first += count;
     }
+    if (r == -ENOSPC || r == -EDQUOT) {
+        atomic_store(&topic->squeezed, true);
+        keeper_mark(topic);
+    }
     if (r < 0)
         return r;
     if (ret_seq)

@@ -173,9 +173,12 @@ static int claim_new_locked(struct walrus_group *group, struct walrus_reader *re
         int r = cur_resolve_locked(group, tail->seq);
         if (r != 0)
             return r < 0 && !budget->any ? r : 0;
-        if (group->done_count >= OFFSETS_RANGE_COUNT_MAX &&
+        /* Below the last range a claim closes a gap; and who takes all there is, with nobody else
+         * holding anything, closes all of them on the way. */
+        bool all_gaps = budget->count == SIZE_MAX && group->held_count == 0;
+        if (group->done_count >= OFFSETS_RANGE_COUNT_MAX && !all_gaps &&
             group->cur.seq >= group->done[group->done_count - 1].end)
-            return budget->any ? 0 : -EBUSY; /* below that, a claim closes a gap */
+            return budget->any ? 0 : -EBUSY;
         uint64_t end = MIN(done_above_locked(group, group->cur.seq), tail->seq);
         bool all = budget->count == SIZE_MAX && budget->bytes == SIZE_MAX && end == tail->seq;
         struct run *run;

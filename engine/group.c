@@ -188,8 +188,9 @@ static int group_store_now(struct walrus_group *group, const struct offset_value
 bool group_frees_blocks(const struct walrus_group *group, uint64_t low)
 {
     struct tail_snap tail = topic_tail(group->topic);
+    uint32_t least = atomic_load(&group->topic->squeezed) ? 1 : ROLL_SIZE_MIN(group->topic->store);
     return low >= atomic_load(&group->topic->oldest_end_seq) ||
-           (low == tail.seq && tail.off >= ROLL_SIZE_MIN(group->topic->store));
+           (low == tail.seq && tail.off >= least);
 }
 
 int group_wait_stored(struct walrus_group *group, uint64_t change)

@@ -335,7 +335,8 @@ ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t si
                            uint64_t *ret_next)
 {
     struct walk_entry entry;
-    if (reader->group && atomic_load(&reader->group->removed))
+    if (atomic_load(&reader->topic->removed) ||
+        (reader->group && atomic_load(&reader->group->removed)))
         return -ENODEV;
     int r = cursor_find(reader, offset, &entry);
     if (r != 0)
@@ -530,7 +531,9 @@ static int reader_close_empty(struct walrus_reader *reader)
         return 0;
     bool store = false;
     int r = reader_take(reader, run->pos.seq, run->end_seq, &store);
-    return r < 0 || !store ? r : reader_store(reader->group);
+    if (r == 0 && store)
+        r = reader_store(reader->group);
+    return r == -ENODEV ? 0 : r; /* removed: there is nothing to consume it for */
 }
 
 int walrus_reader_close(struct walrus_reader *reader)

@@ -146,17 +146,20 @@ static void reclaim_roll(struct walrus_topic *topic)
 {
     lock_acquire(&topic->groups_lock);
     uint64_t low = groups_low_locked(topic);
-    bool wanted = topic->retention.kind == WALRUS_KEEP_CONSUMED;
+    bool squeezed = atomic_load(&topic->squeezed);
+    bool wanted = squeezed || topic->retention.kind == WALRUS_KEEP_CONSUMED;
     lock_release(&topic->groups_lock);
     if (!wanted)
         return;
+    uint32_t least = squeezed ? 1 : ROLL_SIZE_MIN(topic->store);
     lock_acquire(&topic->append_lock);
     struct tail_snap tail = topic_tail(topic);
     int r = WALRUS_EMPTY;
-    if (tail.block && tail.seq == low && tail.off >= ROLL_SIZE_MIN(topic->store) &&
-        append_check_locked(topic) == 0)
+    if (tail.block && tail.seq == low && tail.off >= least && append_check_locked(topic) == 0)
         r = append_roll_locked(topic, 0);
     lock_release(&topic->append_lock);
+    if (r == 0)
+        atomic_store(&topic->squeezed, false);
     if (r == 0 && topic_sync_to(topic, 0, true) == 0) {
         groups_prepare(topic);
         reclaim_blocks(topic, false);

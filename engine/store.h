@@ -119,10 +119,12 @@ struct walrus_topic {
     uint64_t id;
     _Atomic uint32_t refs;
     atomic_bool removed;
-    atomic_bool dirty;            /* on the syncer's list */
-    atomic_bool reclaim;          /* on the keeper's list */
-    atomic_bool pinned;           /* reclaim stopped at a block that somebody reads */
-    _Atomic int error;            /* 0, or -EIO after a sync failed */
+    atomic_bool dirty;   /* on the syncer's list */
+    atomic_bool reclaim; /* on the keeper's list */
+    atomic_bool pinned;  /* reclaim stopped at a block that somebody reads */
+    atomic_bool
+        squeezed;      /* an append found no room: the last block goes as soon as it is consumed */
+    _Atomic int error; /* 0, or -EIO after a sync failed */
     _Atomic uint32_t watch_count; /* groups with an armed watch */
     UT_hash_handle by_name;       /* LOCK_TOPICS */
     UT_hash_handle by_id;         /* LOCK_TOPICS */

@@ -66,12 +66,13 @@ void blob_open(struct handle *handle, pid_t tid)
     handle->blob.opener = process_of(tid);
 }
 
-/* Drops what was written, and takes nothing more. */
-static void blob_fail(struct handle *handle)
+/* Drops what was written, and takes nothing more.  Whoever goes on writing is told the same error
+ * again: the first may have come in the middle of a write(2), which then only was a short one. */
+static void blob_fail(struct handle *handle, int error)
 {
     walrus_blob_abort(handle->blob.blob);
     handle->blob.blob = NULL;
-    handle->blob.failed = true;
+    handle->blob.error = error;
 }
 
 int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset)
@@ -80,21 +81,23 @@ int blob_write(struct handle *handle, const char *data, size_t size, uint64_t of
     struct walrus_topic *topic;
     int r;
 
-    if (blob->failed)
-        return -EINVAL;
+    if (blob->error)
+        return blob->error;
     if (blob->blob == NULL) {
         r = produce_topic(handle, &topic);
         if (r < 0)
             return r;
         r = walrus_blob_open(topic, &blob->blob);
         walrus_topic_unref(topic);
-        if (r < 0)
+        if (r < 0) {
+            blob->failed = true; /* what comes would be an entry without its beginning */
             return r;
+        }
     }
     uint64_t end = blob->base + walrus_blob_size(blob->blob);
     r = offset == end ? walrus_blob_write(blob->blob, data, size) : -EINVAL;
     if (r < 0)
-        blob_fail(handle);
+        blob_fail(handle, r);
     else
         node_set_size(handle->mount, handle->node, end + size);
     return r;
@@ -108,25 +111,24 @@ int blob_commit(struct handle *handle, bool durable)
     blob->base += walrus_blob_size(blob->blob);
     int r = walrus_blob_commit(blob->blob, durable, NULL);
     blob->blob = NULL;
-    if (r < 0)
-        blob->failed = true;
+    blob->error = r;
     return r;
 }
 
 int blob_flush(struct handle *handle, pid_t tid, bool durable)
 {
     struct blob *blob = &handle->blob;
-    if (blob->blob == NULL)
+    if (blob->blob == NULL && !blob->error)
         return 0;
     /* Where processes cannot be told apart, any close that follows data commits. */
     pid_t process = process_of(tid);
     if (blob->opener != 0 && process != 0 && process != blob->opener)
         return 0;
     if (process_was_killed(tid)) {
-        blob_fail(handle);
+        blob_fail(handle, -EINTR);
         return 0;
     }
-    return blob_commit(handle, durable);
+    return blob->error ? blob->error : blob_commit(handle, durable);
 }
 
 void blob_fini(struct handle *handle)

@@ -51,7 +51,7 @@ struct blob {
     struct walrus_blob *blob; /* NULL: nothing written since the last commit */
     uint64_t base;            /* file offset at which it begins */
     pid_t opener;             /* process, 0: cannot be known */
-    bool failed;              /* was dropped for an error: nothing more is taken */
+    int error;                /* it was dropped for this (-errno): nothing more is taken; or 0 */
 };
 
 struct text {

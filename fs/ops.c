@@ -452,7 +452,7 @@ static void ops_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse
         ops_fsyncdir(req, ino, data_only, info);
 }
 
-void ops_close_handle(struct handle *handle)
+void ops_close_handle(struct handle *handle, bool ended)
 {
     int r = 0;
 
@@ -461,7 +461,7 @@ void ops_close_handle(struct handle *handle)
     if (handle->kind == KIND_FOLLOW || handle->kind == KIND_BATCH)
         r = stream_fini(handle);
     else if (kind_is(handle->kind, KIND_PRODUCES))
-        r = produce_fini(handle);
+        r = produce_fini(handle, ended);
     else if (kind_is(handle->kind, KIND_IS_TEXT))
         free(handle->text.text);
     else
@@ -490,7 +490,7 @@ static void release_job(struct job *job)
     struct handle *handle = CONTAINER_OF(job, struct handle, close_job);
     fuse_req_t req = handle->close_req;
 
-    ops_close_handle(handle);
+    ops_close_handle(handle, true);
     reply_error(req, 0);
 }
 
@@ -504,7 +504,7 @@ static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *i
     /* A handle whose serial is taken has a read or a job to finish first. */
     bool owned = serial_try(&handle->serial);
     if (owned && !close_blocks(handle)) {
-        ops_close_handle(handle);
+        ops_close_handle(handle, true);
         reply_error(req, 0);
         return;
     }

@@ -164,6 +164,7 @@ static bool is_noise(const char *name)
     static const char *const noise[] = {
         "defaults",   "auto",   "noauto",  "user", "nouser", "users", "owner",
         "group",      "nofail", "_netdev", "rw",   "nosuid", "nodev", "default_permissions",
+        "dev",        "suid", /* what mount(8) adds for root; the mount has neither */
         "auto_cache", "loud",   "silent",  NULL};
     return is_one_of(name, noise) || strncmp(name, "x-", 2) == 0 ||
            strncmp(name, "comment=", 8) == 0;

@@ -274,7 +274,7 @@ bool produce_close_blocks(const struct handle *handle)
            (handle->kind == KIND_BLOB && handle->blob.blob != NULL);
 }
 
-int produce_fini(struct handle *handle)
+int produce_fini(struct handle *handle, bool ended)
 {
     bool durable = must_sync(handle, handle->flags);
     int r = 0;
@@ -287,7 +287,10 @@ int produce_fini(struct handle *handle)
                       "the last %zu bytes of a line that was not ended could not be stored", size);
         lines_fini(handle);
     } else if (handle->kind == KIND_BLOB) {
-        r = blob_commit(handle, durable);
+        /* The end of the daemon closes what its writer did not: half a blob is no entry. */
+        if (!atomic_load(&handle->mount->stopping))
+            if (ended)
+            r = blob_commit(handle, durable);
         if (r < 0)
             log_write(WALRUS_ERROR, -r, NULL, "a blob could not be stored when it was closed");
         blob_fini(handle);

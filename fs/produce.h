@@ -17,8 +17,9 @@ void produce_flush(struct handle *handle, fuse_req_t req);
 /* Makes entries of what is held, and all entries of the topic durable. */
 void produce_fsync(struct handle *handle, fuse_req_t req);
 
-/* As owner of the handle, when it goes: makes an entry of what is held; may block. */
-int produce_fini(struct handle *handle);
+/* As owner of the handle, when it goes: makes an entry of what is held; may block.  A blob whose
+ * writer has not `ended` is dropped. */
+int produce_fini(struct handle *handle, bool ended);
 /* There is something for produce_fini() to do. */
 bool produce_close_blocks(const struct handle *handle);
 

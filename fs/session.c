@@ -444,7 +444,7 @@ static void session_stop_transport(struct session *session)
     transports_stop(session);
 }
 
-/* What open files hold becomes entries, or goes back. */
+/* What open files hold becomes entries, or goes back, or is dropped (an unfinished blob). */
 static void session_close_handles(struct session *session)
 {
     struct mount *mount = &session->mount;
@@ -457,7 +457,7 @@ static void session_close_handles(struct session *session)
         lock_release(&session->handles_lock);
         if (handle == NULL)
             break;
-        ops_close_handle(handle);
+        ops_close_handle(handle, false);
     }
 }
 

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEED 0x0dd5eedu /* of the payloads */
-
 bool oracle_consumed(enum oracle_state state)
 {
     return state == ORACLE_SOFT || state == ORACLE_DONE;
@@ -134,7 +132,7 @@ static void entry_check(const struct walrus_entry *entry, const struct oracle_to
 {
     CHECK(entry->seq < topic->count);
     CHECK_INT(entry->size, topic->size[entry->seq]);
-    CHECK(payload_same(SEED, "", topic->tag[entry->seq], entry->data, entry->size));
+    CHECK(payload_same(ORACLE_SEED, "", topic->tag[entry->seq], entry->data, entry->size));
 }
 
 void oracle_check_entry(struct rig *rig, const struct oracle_topic *topic, uint64_t seq,
@@ -388,7 +386,7 @@ static void store_extend(struct rig *rig, struct oracle *oracle)
             continue;
         uint32_t size = 100 + (uint32_t)t, tag = 0x80000000u + (uint32_t)topic->count;
         uint8_t data[256];
-        payload_fill(SEED, "", tag, data, size);
+        payload_fill(ORACLE_SEED, "", tag, data, size);
         CHECK_INT(walrus_append(rig->walrus, topic->name, data, size), 0);
         topic->size[topic->count] = size;
         topic->tag[topic->count] = tag;
@@ -478,7 +476,7 @@ void oracle_check_flip(struct rig *rig, const struct oracle *oracle, uint64_t *r
     uint64_t seq = stat.first_seq + powercut_random(random, topic->count - stat.first_seq);
     uint32_t size = topic->size[seq] < 1024 ? topic->size[seq] : 1024;
     uint8_t data[1024];
-    payload_fill(SEED, "", topic->tag[seq], data, size);
+    payload_fill(ORACLE_SEED, "", topic->tag[seq], data, size);
     if (size < 16 || !dir_find(rig->dir, data, size, &place))
         return;
     place_flip(&place, (int64_t)powercut_random(random, size + RIG_RECORD_SIZE) - RIG_RECORD_SIZE);

@@ -14,6 +14,8 @@
 #include "powercut.h"
 #include "rig.h"
 
+#define ORACLE_SEED 0x0dd5eedu /* of the payloads, with "" for a topic and the tag for a number */
+
 enum { ORACLE_TOPICS = 3, ORACLE_GROUPS = 3, ORACLE_ENTRIES = 1024 };
 
 enum oracle_state {

@@ -27,8 +27,6 @@ import sys
 import time
 import traceback
 
-import lib
-
 DEBIAN_PYTHON = "/usr/bin/python3"  # where the package python3-hypothesis lies
 try:
     import hypothesis
@@ -39,12 +37,14 @@ except ImportError:
     sys.exit(77)
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import run_state_machine_as_test
 
-from statemodel import machine, mutants
+from statemodel import machine, mounted, mutants
 
 DEFAULT_PROGRAMS, DEFAULT_SECONDS = 200, 240  # whichever comes first, if nothing is asked for
 ROUND = 40
+SHRINK_SECONDS = 180  # it is printed as short as it is by then
 
 
 def number(name, default):
@@ -107,6 +107,13 @@ def report(options, error):
         print(f"  # again: tests/mount/model.py{steps} --replay '{blob.group(1)}'")
 
 
+def end_now(*_):
+    """hypothesis would take an exception for a failure of the program at hand."""
+    if mounted.Mounted.current is not None:
+        mounted.Mounted.current.abandon()
+    os._exit(143)
+
+
 def main():
     options = arguments()
     if not os.access("/dev/fuse", os.W_OK):
@@ -114,7 +121,8 @@ def main():
         sys.exit(77)
     if options.mutants is not None:
         sys.exit(mutants.main(options.mutants))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end_now)
+    engine.MAX_SHRINKING_SECONDS = SHRINK_SECONDS
     seed = options.seed if options.seed >= 0 else random.SystemRandom().randrange(10**9)
     start = time.monotonic()
     print("1..1", flush=True)
@@ -124,7 +132,7 @@ def main():
         report(options, e)
         sys.exit(1)
     took = time.monotonic() - start
-    print(f"ok 1 - {machine.Store.programs} random programs do on a mount what they do in the model "
+    print(f"ok 1 - {mounted.Mounted.programs} random programs do on a mount what they do in the model "
           f"({took:.0f} s)")
 
 

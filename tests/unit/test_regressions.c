@@ -178,9 +178,21 @@ Test(regressions, an_empty_entry_is_consumed_with_its_bytes_whatever_was_read_be
     rig_append(&s, "t", 1, 10);
     struct walrus_group *group = rig_group(&s, "t", "default");
     struct walrus_reader *reader = rig_claim(group, 2);
-    CHECK_INT(walrus_reader_read(reader, data, 5, 5, NULL), 5);
+    CHECK_INT(walrus_reader_read(reader, data, 2, 5, NULL), 2);
     CHECK_INT(walrus_reader_read(reader, data, 10, 0, NULL), 10);
     CHECK_INT(walrus_reader_close(reader), 0);
     rig_expect_empty(&s, "t");
+    walrus_group_unref(group);
+}
+
+Test(regressions, a_claimed_empty_entry_can_be_closed_after_its_group_was_removed)
+{
+    rig_open(&s);
+    rig_append(&s, "t", 0, 0);
+    walrus_group_unref(rig_group(&s, "t", "other"));
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 1);
+    CHECK_INT(walrus_group_remove(group), 0);
+    CHECK_INT(walrus_reader_close(reader), 0);
     walrus_group_unref(group);
 }

@@ -7,6 +7,7 @@ error: the mistake has to be written anew.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,9 +62,12 @@ def copy_source(to):
         shutil.copy(os.path.join(ROOT, name), to)
     for name in ("engine", "fs"):
         shutil.copytree(os.path.join(ROOT, name), os.path.join(to, name))
-    os.mkdir(os.path.join(to, "tests"))
-    with open(os.path.join(to, "tests", "meson.build"), "w", encoding="utf-8") as f:
-        f.write("# none\n")
+    with open(os.path.join(to, "meson.build"), encoding="utf-8") as f:
+        others = set(re.findall(r"subdir\('([^']*)'\)", f.read())) - {"engine", "fs"}
+    for name in others:
+        os.mkdir(os.path.join(to, name))
+        with open(os.path.join(to, name, "meson.build"), "w", encoding="utf-8") as f:
+            f.write("# not wanted here\n")
 
 
 def compile_driver(source):

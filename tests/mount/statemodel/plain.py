@@ -146,6 +146,7 @@ class Writer:
         self.kind, self.topic, self.worker, self.fd = kind, topic, worker, fd
         self.rest = Rest()
         self.blob = b""
+        self.error = 0  # what dropped the blob; close(2) may tell it again
 
 
 class Reader:
