@@ -655,6 +655,9 @@ int recover(struct walrus *store)
         r = offsets_barrier(store->offsets);
     if (r == 0)
         r = recover_list(&rec);
+    /* A process may have died between making a file and syncing its name. */
+    if (r == 0 && !store->read_only)
+        r = os_fsync(store->dirfd);
     if (r == 0)
         r = recover_files(&rec);
     if (r == 0)

@@ -90,7 +90,7 @@ int blob_write(struct handle *handle, const char *data, size_t size, uint64_t of
         r = walrus_blob_open(topic, &blob->blob);
         walrus_topic_unref(topic);
         if (r < 0) {
-            blob->failed = true; /* what comes would be an entry without its beginning */
+            blob->error = r; /* what comes would be an entry without its beginning */
             return r;
         }
     }

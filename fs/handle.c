@@ -220,6 +220,9 @@ int request_retry(struct request *request, struct gate *gate, uint64_t seq,
     return 0;
 }
 
+#define BUFFER_SMALL_SIZE 8192u
+#define BUFFER_KEEP_SIZE  (132u * 1024) /* what cat(1) asks for, and a little */
+
 struct buffer {
     size_t size;
     unsigned char data[];
@@ -239,10 +242,14 @@ void *thread_buffer(size_t size)
     if (pthread_once(&buffer_once, buffer_make_key) != 0 || buffer_key_error != 0)
         return NULL;
     struct buffer *buffer = pthread_getspecific(buffer_key);
-    if (buffer != NULL && buffer->size >= size)
+    /* One that a single large read left behind goes when it is not needed. */
+    bool keep = buffer != NULL && (buffer->size <= BUFFER_KEEP_SIZE || size > BUFFER_SMALL_SIZE);
+    if (keep && buffer->size >= size)
         return buffer->data;
     /* Large ones at once, small ones not at all: most reads ask for 4 KiB, 128 KiB or 1 MiB. */
-    size_t room = size <= 8192 ? 8192 : size <= 131072 ? 131072 : round_up(size, 65536);
+    size_t room = size <= BUFFER_SMALL_SIZE  ? BUFFER_SMALL_SIZE
+                  : size <= BUFFER_KEEP_SIZE ? BUFFER_KEEP_SIZE
+                                             : round_up(size, 65536);
     struct buffer *bigger = malloc(sizeof(*bigger) + room);
     if (bigger == NULL)
         return NULL;

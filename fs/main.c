@@ -134,13 +134,23 @@ static enum session_result check_paths(struct options *options)
     return SESSION_OK;
 }
 
-/* Core dumps would hold what is in all topics; open files need descriptors; and of the allocator's
- * arenas, one for each thread, every one would keep what the largest requests took there. */
+/* Copies of large writes go back to the system when they are freed, and threads share heaps: else
+ * the memory of one busy moment would be kept for ever. */
+static void set_memory(void)
+{
+    if (mallopt(M_ARENA_MAX, 4) == 0 || mallopt(M_MMAP_THRESHOLD, 256 * 1024) == 0 ||
+        mallopt(M_TRIM_THRESHOLD, 1024 * 1024) == 0)
+        log_write(WALRUS_WARNING, 0, NULL, "cannot tune the use of memory");
+}
+
+/* Core dumps would hold what is in all topics; open files need descriptors; and the allocator would
+ * keep for ever what large requests took, in an arena for each thread. */
 static void set_limits(void)
 {
     struct rlimit none = {0, 0}, files;
 
-    if (mallopt(M_ARENA_MAX, 2) == 0)
+    if (mallopt(M_ARENA_MAX, 2) == 0 || mallopt(M_MMAP_THRESHOLD, 256 * 1024) == 0 ||
+        mallopt(M_TRIM_THRESHOLD, 1024 * 1024) == 0)
         log_write(WALRUS_DEBUG, 0, NULL, "the allocator takes no advice");
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         log_write(WALRUS_WARNING, errno, NULL, "cannot turn off core dumps");
@@ -199,6 +209,7 @@ static enum session_result run(struct options *options)
     }
     (void)umask(077);
     set_limits();
+    set_memory();
     result = session_run(options, session_is_ready);
     daemon_notify("STOPPING=1");
     return result;

@@ -9,8 +9,8 @@ struct handle;
 
 extern const struct fuse_lowlevel_ops ops_table;
 
-/* Ends an open file: its last close came (`ended`), or the mount goes, and its writer is in the middle
- * of something.  Blocks. */
+/* Ends an open file: its last close came (`ended`), or the mount goes, and its writer is in the
+ * middle of something.  Blocks. */
 void ops_close_handle(struct handle *handle, bool ended);
 
 #endif

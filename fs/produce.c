@@ -288,8 +288,7 @@ int produce_fini(struct handle *handle, bool ended)
         lines_fini(handle);
     } else if (handle->kind == KIND_BLOB) {
         /* The end of the daemon closes what its writer did not: half a blob is no entry. */
-        if (!atomic_load(&handle->mount->stopping))
-            if (ended)
+        if (ended)
             r = blob_commit(handle, durable);
         if (r < 0)
             log_write(WALRUS_ERROR, -r, NULL, "a blob could not be stored when it was closed");

@@ -437,9 +437,11 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offs
 {
     struct take *take = &handle->take;
 
-    /* The end of the file needs nothing but its size: most programs read it once more. */
+    /* The end of the file needs nothing but its size: most programs read it once more.
+     * At-least-once it waits until the library knows what was delivered, so that who saw the end
+     * has taken it. */
     if (handle->kind != KIND_DRAIN && !atomic_load(&take->late) &&
-        offset >= atomic_load(&take->size)) {
+        (is_strict(handle) || !is_claim(handle)) && offset >= atomic_load(&take->size)) {
         int r = reply_data(req, "", 0);
         (void)r;
         return;

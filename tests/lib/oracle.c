@@ -12,7 +12,7 @@
 
 bool oracle_consumed(enum oracle_state state)
 {
-    return state == ORACLE_SOFT || state == ORACLE_DONE;
+    return state >= ORACLE_SOFT;
 }
 
 uint64_t oracle_offset(const struct oracle_topic *topic, const struct oracle_group *group)
@@ -40,7 +40,7 @@ void oracle_stored(struct oracle_topic *topic, struct oracle_group *group)
     for (uint64_t seq = 0; seq < topic->count; seq++) {
         if (group->state[seq] == ORACLE_SOFT)
             group->state[seq] = ORACLE_DONE;
-        if (group->state[seq] == ORACLE_DONE && topic->durable <= seq)
+        if (group->state[seq] >= ORACLE_DONE && topic->durable <= seq)
             topic->durable = seq + 1;
     }
 }
@@ -225,7 +225,7 @@ static void group_print(const char *what, const struct oracle_topic *topic,
 {
     fprintf(stderr, "%-6s %s/%s:", what, topic->name, group->name);
     for (uint64_t seq = 0; seq < topic->count; seq++)
-        fputc(".hsD"[group->state[seq]], stderr);
+        fputc(".hsDg"[group->state[seq]], stderr);
     fputc('\n', stderr);
 }
 

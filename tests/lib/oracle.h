@@ -23,6 +23,7 @@ enum oracle_state {
     ORACLE_HELD, /* some reader has it */
     ORACLE_SOFT, /* consumed; at-least-once: maybe not stored yet */
     ORACLE_DONE, /* consumed, and that is durable */
+    ORACLE_GONE, /* was given back before the group was made; a crash may undo the giving back */
 };
 
 struct oracle_group {

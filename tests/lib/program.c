@@ -583,7 +583,7 @@ static void group_make(struct oracle_topic *topic, struct oracle_group *group)
     group->live = true;
     group->id = stat.id;
     for (uint64_t seq = 0; seq < stat.offset; seq++)
-        group->state[seq] = ORACLE_DONE;
+        group->state[seq] = ORACLE_GONE;
     walrus_group_unref(made);
     walrus_topic_unref(in);
 }

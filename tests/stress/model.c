@@ -140,8 +140,10 @@ static void crash_adopt(const struct oracle *found)
         for (size_t g = 0; g < ORACLE_GROUPS; g++)
             for (uint64_t seq = 0; seq < topic->count; seq++) {
                 uint8_t *state = &topic->groups[g].state[seq];
-                if (*state == ORACLE_DONE && killed &&
-                    before.topics[t].groups[g].state[seq] != ORACLE_DONE)
+                uint8_t was = before.topics[t].groups[g].state[seq];
+                if (*state == ORACLE_DONE && was == ORACLE_GONE)
+                    *state = ORACLE_GONE;
+                else if (*state == ORACLE_DONE && killed && was != ORACLE_DONE)
                     *state = ORACLE_SOFT;
             }
     }

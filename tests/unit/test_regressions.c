@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "faultos.h"
 #include "powercut.h"
@@ -195,4 +196,32 @@ Test(regressions, a_claimed_empty_entry_can_be_closed_after_its_group_was_remove
     CHECK_INT(walrus_group_remove(group), 0);
     CHECK_INT(walrus_reader_close(reader), 0);
     walrus_group_unref(group);
+}
+
+Test(regressions, a_log_file_whose_name_was_never_synced_is_not_used_before_it_is)
+{
+    struct rig cut;
+    uint64_t random = 1;
+    char path[RIG_DIR_SIZE * 2];
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    struct rig killed, durable;
+    rig_copy(&s, &killed);
+    rig_copy(&s, &durable); /* as the first, but for the name of the log file */
+    snprintf(path, sizeof(path), "%s/wal_0001.log", durable.dir);
+    CHECK_INT(unlink(path), 0);
+
+    powercut_install(killed.dir, durable.dir);
+    rig_open(&killed);
+    CHECK_INT(walrus_sync(killed.walrus), 0);
+    rig_init(&cut);
+    powercut_write(cut.dir, POWERCUT_DURABLE, 0, &random);
+    rig_close(&killed);
+    powercut_remove();
+    rig_open(&cut);
+    rig_expect_at(&cut, "t", 0, 100);
+    rig_fini(&cut);
+    rig_fini(&killed);
+    rig_fini(&durable);
 }

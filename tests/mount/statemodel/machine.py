@@ -492,11 +492,13 @@ class Store(Mounted):
     @precondition(lambda self: self.readers)
     @rule(number=picks)
     def close_reader(self, number):
-        reader = self.pick(self.readers, number)
+        self.close(self.pick(self.readers, number))
+        self.check()
+
+    def close(self, reader):
         self.readers.remove(reader)
         reader.worker.do("close", reader.fd)
         reader.close()
-        self.check()
 
     @precondition(lambda self: self.readers)
     @rule(number=picks)
@@ -528,6 +530,30 @@ class Store(Mounted):
             for seq in seqs:
                 group.consume(seq, group.epoch)
         self.check()
+
+    @rule(number=picks, group=picks, sizes=st.lists(st.sampled_from((0, 0, 1, 1 << 20)), min_size=2, max_size=4),
+          order=st.permutations(range(4)))
+    def juggle(self, number, group, sizes, order):
+        """Several opens of next at once, read a little or whole or not at all, and closed in any order."""
+        topic = self.topic(number)
+        if topic is None:
+            return
+        name = self.name_of_group(topic, group)
+        for i, size in enumerate(sizes):
+            worker = WORKERS[i % len(WORKERS)]
+            fd = worker.do("open", self.file(topic, "next", name), os.O_RDONLY)
+            reader = Reader("next", topic, topic.groups[name], worker, fd)
+            reader.hold(reader.group.pending(topic.tail)[:1])
+            self.readers.append(reader)
+            if size:
+                self.read_file(reader, size, None)
+        mine = self.readers[-len(sizes):]
+        for i in order:
+            if i < len(mine):
+                self.close(mine[i])
+                self.check()  # or the daemon may see the closes in another order
+        lib.equal(lib.read_all(self.file(topic, "peek", name)),
+                  topic.data(topic.groups[name].pending(topic.tail)[:1]), "what peek shows")
 
     @rule(number=picks, group=picks, count=st.integers(1, 5))
     def race_of_readers(self, number, group, count):

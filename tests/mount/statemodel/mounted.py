@@ -191,7 +191,8 @@ class Mounted(RuleBasedStateMachine):
         got = self.wait_for(self.expected(topic), lambda: self.status(topic), f"status of {topic.name}")
         lows = [group.low for group in topic.groups.values()]
         assert topic.first <= got["first"] <= min(lows), f"first {got['first']}, offsets {lows}"
-        if topic.retention in ("all", "1G", "7d"):
+        # The times that write_batch gives lie years back.
+        if topic.retention in ("all", "1G") or (topic.retention == "7d" and not topic.times):
             lib.equal(got["first"], topic.first, f"first, with retention {topic.retention}")
         topic.first = got["first"]
         assert got["durable"] <= topic.tail, f"durable {got['durable']} of {topic.tail}"
