@@ -175,6 +175,12 @@ static void reclaim_removed(struct walrus_topic *topic)
         topic->sync_block = NULL;
     }
     lock_release(&topic->sync_lock);
+    /* The newest block goes too, so nobody may find it as the tail any more.  Appends are refused
+     * since the removal: nobody else publishes. */
+    lock_acquire(&topic->blocks_lock);
+    struct tail_snap tail = topic_tail(topic);
+    topic_tail_publish(topic, tail.seq, tail.bytes, NULL, 0);
+    lock_release(&topic->blocks_lock);
     reclaim_blocks(topic, true);
 }
 

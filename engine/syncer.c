@@ -77,6 +77,13 @@ static int item_compare(const void *a, const void *b)
     return p < q ? -1 : p > q;
 }
 
+/* A write of metadata that found no room (on btrfs, say) or no memory: no sync failed, nothing is
+ * lost, and the next flush may work. */
+static bool may_retry(int result)
+{
+    return result == -ENOMEM || result == -ENOSPC || result == -EDQUOT;
+}
+
 /* Syncs the items of one file. */
 static int flush_file(struct file *file, struct flush_item *items, size_t count)
 {
@@ -101,8 +108,10 @@ static int flush_file(struct file *file, struct flush_item *items, size_t count)
     }
     atomic_fetch_add(&store->sync_count, 1);
     atomic_fetch_add(&store->sync_ns, monotonic_ns() - began);
-    if (r < 0)
+    if (r < 0 && (!may_retry(r) || durable_error(&file->durable))) {
+        r = -EIO;
         sync_file_failed(store, file, r);
+    }
     return r;
 }
 
@@ -169,7 +178,7 @@ static void flush_finish(struct walrus_topic *topic, struct flush_item *items, s
         }
         if (seq > atomic_load(&topic->durable_seq))
             atomic_store(&topic->durable_seq, seq);
-    } else if (r != -ENOMEM) {
+    } else if (!may_retry(r)) {
         atomic_store(&topic->error, -EIO);
     }
     topic->syncing = false;
@@ -259,7 +268,7 @@ int topic_sync_to(struct walrus_topic *topic, uint64_t seq, bool settle)
         }
     }
     lock_release(&topic->sync_lock);
-    return r < 0 && r != -ENOMEM ? -EIO : r;
+    return r < 0 && !may_retry(r) ? -EIO : r;
 }
 
 int walrus_topic_sync(struct walrus_topic *topic)

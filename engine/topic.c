@@ -65,8 +65,9 @@ struct tail_snap topic_tail(const struct walrus_topic *topic)
 
 struct tail_snap topic_tail_ref(struct walrus_topic *topic)
 {
-    /* A block becomes the tail in the same step as it enters the list, so the tail block is the
-     * newest of the list, which reclaim never takes off. */
+    /* A block becomes the tail in the same step as it enters the list, so the tail block is in the
+     * list, and reclaim leaves it there; of a removed topic it takes all, and the tail block away
+     * before. */
     lock_acquire(&topic->blocks_lock);
     struct tail_snap snap = topic_tail(topic);
     if (snap.block)

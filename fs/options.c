@@ -99,7 +99,7 @@ static int set_level(const struct parser *parser, const char *value)
 static int set_number(const struct parser *parser, const char *name, const char *value,
                       uint64_t least, uint64_t most, uint64_t *ret_value)
 {
-    uint64_t number;
+    uint64_t number = 0;
     if (names_parse_size(value, strlen(value), &number) < 0 || number < least || number > most)
         return complain(parser, "%s=%s: must be %llu to %llu", name, value,
                         (unsigned long long)least, (unsigned long long)most);
@@ -111,7 +111,7 @@ static int set_number(const struct parser *parser, const char *name, const char 
 static int set_value(const struct parser *parser, const char *name, const char *value)
 {
     struct options *options = parser->options;
-    uint64_t number;
+    uint64_t number = 0;
     int r;
 
     if (strcmp(name, "consistency") == 0)

@@ -294,7 +294,8 @@ static int take_read_now(struct handle *handle, fuse_req_t req, size_t size, uin
     }
     int r = reply_data(req, buffer, (size_t)n);
     if (r == 0 && !strict && take->reader != NULL && is_claim(handle))
-        more = take_note(take, offset, offset + (size_t)n) || (n == 0 && offset >= have);
+        more =
+            take_note(take, offset, offset + (size_t)n) || (n == 0 && handle->kind == KIND_DRAIN);
     if (!more) {
         serial_leave(&handle->serial, handle->mount->pool);
     } else if (blocking) {

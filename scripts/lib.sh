@@ -7,10 +7,12 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034
 BUILD_PACKAGES=(build-essential meson ninja-build pkg-config libfuse3-dev fuse3 libisal-dev uthash-dev)
-# python3 and busybox run and are the tests; nginx is what the main job is done with.
+# python3 and busybox run and are the tests; nginx is what the main job is done with.  From dash on: programs
+# whose work with a mount is tested (tests/mount/tools.py); Java is used when it is there.
 # shellcheck disable=SC2034
 TEST_PACKAGES=(libcriterion-dev python3 clang libclang-rt-14-dev clang-format shellcheck busybox-static:busybox
-    nginx-light:nginx e2fsprogs mount procps dash:dash)
+    nginx-light:nginx e2fsprogs mount procps dash:dash less:less rsyslog:rsyslogd
+    fio:fio parallel:parallel nodejs:node perl:perl)
 
 say() {
     printf '== %s\n' "$*"
@@ -53,10 +55,12 @@ need_packages() {
         echo "apt-get update failed; trying with what is known" >&2
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" || die "cannot install ${missing[*]}"
-    # The tests bring nginx up themselves: the service that came with the package is not wanted.
-    if [[ " ${missing[*]} " == *" nginx-light "* && -d /run/systemd/system ]]; then
-        as_root systemctl disable --quiet --now nginx || true
-    fi
+    # The tests bring these up themselves: the services that came with the packages are not wanted.
+    for spec in nginx-light:nginx rsyslog:rsyslog; do
+        if [[ " ${missing[*]} " == *" ${spec%%:*} "* && -d /run/systemd/system ]]; then
+            as_root systemctl disable --quiet --now "${spec#*:}" || true
+        fi
+    done
 }
 
 # build DIRECTORY [MESON-OPTION...]: sets the build directory up and compiles.  One that is there is set up
