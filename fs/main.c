@@ -138,20 +138,16 @@ static enum session_result check_paths(struct options *options)
  * the memory of one busy moment would be kept for ever. */
 static void set_memory(void)
 {
-    bool tuned = mallopt(M_ARENA_MAX, 4) != 0 && mallopt(M_MMAP_THRESHOLD, 256 * 1024) != 0 &&
+    bool tuned = mallopt(M_ARENA_MAX, 2) != 0 && mallopt(M_MMAP_THRESHOLD, 256 * 1024) != 0 &&
                  mallopt(M_TRIM_THRESHOLD, 1024 * 1024) != 0;
     (void)tuned; /* another allocator has ways of its own */
 }
 
-/* Core dumps would hold what is in all topics; open files need descriptors; and the allocator would
- * keep for ever what large requests took, in an arena for each thread. */
+/* Core dumps would hold what is in all topics; open files need descriptors. */
 static void set_limits(void)
 {
     struct rlimit none = {0, 0}, files;
 
-    if (mallopt(M_ARENA_MAX, 2) == 0 || mallopt(M_MMAP_THRESHOLD, 256 * 1024) == 0 ||
-        mallopt(M_TRIM_THRESHOLD, 1024 * 1024) == 0)
-        log_write(WALRUS_DEBUG, 0, NULL, "the allocator takes no advice");
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         log_write(WALRUS_WARNING, errno, NULL, "cannot turn off core dumps");
 #if !defined(__SANITIZE_ADDRESS__) /* the leak checker must be able to look into the process */
