@@ -10,7 +10,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "faultos.h"
 #include "tmpdir.h"
 
 /* ------------------------------------------------------------------------------------ checks -- */
@@ -722,4 +725,19 @@ uint64_t disk_size(const char *path)
 
     CHECK_INT(stat(path, &st), 0);
     return (uint64_t)st.st_size;
+}
+
+static atomic_bool syncs_held;
+
+static void sync_hook(void *arg, const char *file)
+{
+    (void)arg;
+    while (fnmatch("wal_*.log", file, 0) == 0 && atomic_load(&syncs_held))
+        sleep_ms(1);
+}
+
+void rig_hold_syncs(bool hold)
+{
+    atomic_store(&syncs_held, hold);
+    faultos_on_sync(hold ? sync_hook : NULL, NULL);
 }

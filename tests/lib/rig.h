@@ -150,4 +150,11 @@ void disk_read(const char *path, uint64_t off, void *ret_data, size_t size);
 void disk_write(const char *path, uint64_t off, const void *data, size_t size);
 uint64_t disk_size(const char *path);
 
+/*
+ * Keeps every sync of a log file waiting, or lets them go again; between faultos_install() and
+ * faultos_remove().  For tests of what a kill leaves of entries that are not durable: full blocks
+ * are synced in the background in every mode, and what is durable is never torn but damaged.
+ */
+void rig_hold_syncs(bool hold);
+
 #endif

@@ -4,14 +4,11 @@
  * limits of a topic, thousands of topics.
  */
 #include <criterion/criterion.h>
-#include <fnmatch.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "faultos.h"
 #include "rig.h"
@@ -275,22 +272,9 @@ Test(limits, a_batch_crosses_blocks_and_files)
     rig_fini(&killed);
 }
 
-static atomic_bool syncs_wait;
-
-static void sync_waits(void *arg, const char *file)
-{
-    (void)arg;
-    if (fnmatch("wal_*.log", file, 0) == 0)
-        while (atomic_load(&syncs_wait))
-            usleep(1000);
-}
-
 Test(limits, a_batch_of_which_anything_is_missing_is_not_there_at_all)
 {
-    /* Full blocks are synced in the background, and what is durable is never torn but damaged: so
-     * no sync of data gets through until the kill. */
     faultos_install();
-    faultos_on_sync(sync_waits, NULL);
     /* the last record of the batch is wiped from what a kill left: nothing of it may be seen */
     const struct {
         size_t count, size;
@@ -303,10 +287,10 @@ Test(limits, a_batch_of_which_anything_is_missing_is_not_there_at_all)
         size_t last = batches[i].count;
         rig_open(&s);
         rig_append(&s, "t", 0, 100);
-        atomic_store(&syncs_wait, true);
+        rig_hold_syncs(true);
         CHECK_INT(rig_try_batch(&s, "t", 1, batches[i].count, batches[i].size), 0);
         rig_copy(&s, &killed);
-        atomic_store(&syncs_wait, false);
+        rig_hold_syncs(false);
         rig_find(&killed, "t", last, batches[i].size, &place);
         place_zero(&place, -(int64_t)RIG_RECORD_SIZE, RIG_RECORD_SIZE + 64);
         rig_open(&killed);
@@ -322,7 +306,6 @@ Test(limits, a_batch_of_which_anything_is_missing_is_not_there_at_all)
         rig_init(&s);
         s.options.fsync = WALRUS_FSYNC_NEVER;
     }
-    faultos_on_sync(NULL, NULL);
     faultos_remove();
 }
 

@@ -191,11 +191,14 @@ Test(recovery, an_entry_of_several_blocks_without_its_end_is_dropped)
     struct rig killed;
     struct place place;
 
+    faultos_install();
     s.options.fsync = WALRUS_FSYNC_NEVER;
     rig_open(&s);
     rig_append(&s, "t", 0, 100);
+    rig_hold_syncs(true);
     rig_append(&s, "t", 1, 5 * RIG_BLOCK_SIZE);
     rig_copy(&s, &killed);
+    rig_hold_syncs(false);
     uint8_t *data = payload_make(&s, "t", 1, 5 * RIG_BLOCK_SIZE);
     CHECK(dir_find(killed.dir, data + 5 * RIG_BLOCK_SIZE - 64, 64, &place));
     free(data);
@@ -206,6 +209,8 @@ Test(recovery, an_entry_of_several_blocks_without_its_end_is_dropped)
     rig_append(&killed, "t", 1, 5 * RIG_BLOCK_SIZE);
     rig_expect(&killed, "t", 1, 5 * RIG_BLOCK_SIZE);
     rig_fini(&killed);
+    rig_close(&s);
+    faultos_remove();
 }
 
 Test(recovery, every_acknowledged_entry_survives_the_death_of_the_process)
