@@ -76,7 +76,7 @@ static int directory_enter(int parent, const char *name, bool make, int *ret_fd)
         r = os_mkdir(parent, name, 0700);
         if (r < 0 && r != -EEXIST)
             return r;
-        int up = os_open(parent, parent == AT_FDCWD ? "." : ".", O_RDONLY | O_DIRECTORY, 0);
+        int up = os_open(parent, ".", O_RDONLY | O_DIRECTORY, 0);
         if (up >= 0) {
             r = os_fsync(up);
             os_close(up);

@@ -49,9 +49,9 @@ extern "C" {
 #define WALRUS_VERSION         "0.1.0"
 #define WALRUS_ENTRY_SIZE_MAX  ((size_t)1 << 30) /* bytes in an entry; from 0 on */
 #define WALRUS_NAME_SIZE_MAX   255               /* bytes in a name of a topic or group */
-#define WALRUS_BATCH_COUNT_MAX (1u << 20)        /* entries in one batch: bounds what one call locks */
-#define WALRUS_ATTR_SIZE       64                /* bytes kept for the caller per store, topic, group */
-#define WALRUS_EMPTY           1                 /* outcome: there is nothing to take */
+#define WALRUS_BATCH_COUNT_MAX (1u << 20) /* entries in one batch: bounds what one call locks */
+#define WALRUS_ATTR_SIZE       64         /* bytes kept for the caller per store, topic, group */
+#define WALRUS_EMPTY           1          /* outcome: there is nothing to take */
 
 struct walrus;        /* an open store */
 struct walrus_topic;  /* a topic, counted by reference */
@@ -61,7 +61,7 @@ struct walrus_blob;   /* an entry that is being written piece by piece */
 
 /* When an entry counts as consumed. */
 enum walrus_consistency {
-    WALRUS_STRICT = 0,        /* durably before its first byte is handed out: never delivered twice */
+    WALRUS_STRICT = 0, /* durably before its first byte is handed out: never delivered twice */
     WALRUS_AT_LEAST_ONCE = 1, /* after its last byte was delivered: never skipped */
 };
 
@@ -87,9 +87,9 @@ struct walrus_options {
     enum walrus_consistency consistency;
     uint32_t persist_every; /* at-least-once: entries between two stores of the offset; 0 is 1 */
     enum walrus_fsync fsync;
-    uint32_t fsync_ms;        /* 1 to 3600000; 0 is 1000; 100 to 5000 are sensible */
-    const char *key;          /* namespace: a store of its own in a sub-directory; NULL: none */
-    uint32_t block_size;      /* of a new store: a multiple of 4096, 64 KiB to 64 MiB; 0 is 10 MiB */
+    uint32_t fsync_ms;   /* 1 to 3600000; 0 is 1000; 100 to 5000 are sensible */
+    const char *key;     /* namespace: a store of its own in a sub-directory; NULL: none */
+    uint32_t block_size; /* of a new store: a multiple of 4096, 64 KiB to 64 MiB; 0 is 10 MiB */
     uint32_t blocks_per_file; /* of a new store: 1 to 224; 0 is 100 */
     bool read_only;           /* take no lock for writing, change nothing */
     bool must_exist;          /* -ENOENT instead of a new store */
@@ -123,8 +123,8 @@ struct walrus_entry {
 
 struct walrus_stat {
     uint64_t topic_count;
-    uint64_t file_count;      /* log files */
-    uint64_t block_count;     /* blocks in those */
+    uint64_t file_count;  /* log files */
+    uint64_t block_count; /* blocks in those */
     uint64_t free_block_count;
     uint64_t damaged_count;   /* damaged entries met since the store was opened */
     uint64_t sync_count;      /* syncs of data since the store was opened */
@@ -151,14 +151,14 @@ struct walrus_topic_stat {
 };
 
 struct walrus_group_stat {
-    uint64_t id;             /* unique in its topic, never used again */
-    uint64_t offset;         /* the lowest sequence number that is not consumed */
-    uint64_t pending_count;  /* neither consumed nor claimed */
+    uint64_t id;            /* unique in its topic, never used again */
+    uint64_t offset;        /* the lowest sequence number that is not consumed */
+    uint64_t pending_count; /* neither consumed nor claimed */
     uint64_t pending_bytes;
     uint64_t claimed_count;
-    uint64_t head_size;      /* bytes of the entry that the next claim would get; 0: none */
-    uint64_t last_take_ns;   /* time of the last take since the store was opened, 0: none */
-    bool head;               /* there is such an entry */
+    uint64_t head_size;    /* bytes of the entry that the next claim would get; 0: none */
+    uint64_t last_take_ns; /* time of the last take since the store was opened, 0: none */
+    bool head;             /* there is such an entry */
 };
 
 /* ------------------------------------------------------------------------------------ store -- */
@@ -214,8 +214,8 @@ WALRUS_API int walrus_dirfd(struct walrus *store);
  *   -EIO           a sync of this topic failed earlier, or the disk fails now
  *   -EROFS
  */
-WALRUS_API WALRUS_CHECK int walrus_append(struct walrus *store, const char *topic,
-                                          const void *data, size_t size);
+WALRUS_API WALRUS_CHECK int walrus_append(struct walrus *store, const char *topic, const void *data,
+                                          size_t size);
 
 /* Appends `count` entries, all or none, a crash included.  -EMSGSIZE also when count is over
  * WALRUS_BATCH_COUNT_MAX; else as walrus_append. */
@@ -245,8 +245,7 @@ WALRUS_API WALRUS_CHECK int walrus_peek(struct walrus *store, const char *topic,
  */
 WALRUS_API WALRUS_CHECK int walrus_batch_read(struct walrus *store, const char *topic,
                                               size_t max_bytes, size_t max_count,
-                                              struct walrus_entry **ret_entries,
-                                              size_t *ret_count);
+                                              struct walrus_entry **ret_entries, size_t *ret_count);
 WALRUS_API void walrus_entries_free(struct walrus_entry *entries, size_t count);
 
 /* Copies the retained entry `seq`; takes nothing.  -ENOENT: not retained, or not yet stored. */
@@ -345,8 +344,7 @@ WALRUS_API void walrus_blob_abort(struct walrus_blob *blob); /* NULL is allowed 
 /* As the functions of topics.  A new group starts at the oldest retained entry.
  * walrus_group_remove: -EBUSY  it is the only group of its topic. */
 WALRUS_API WALRUS_CHECK int walrus_group_create(struct walrus_topic *topic, const char *name,
-                                                const void *attr,
-                                                struct walrus_group **ret_group);
+                                                const void *attr, struct walrus_group **ret_group);
 WALRUS_API WALRUS_CHECK int walrus_group_find(struct walrus_topic *topic, const char *name,
                                               struct walrus_group **ret_group);
 WALRUS_API WALRUS_CHECK int walrus_group_after(struct walrus_topic *topic, uint64_t after_id,
@@ -375,8 +373,8 @@ enum walrus_whence {
  * no longer counts, and a move back may deliver them again.  Durable on return; blocks.
  *   -ERANGE  outside of what is retained   -ENODEV -EIO -EROFS
  */
-WALRUS_API WALRUS_CHECK int walrus_group_seek(struct walrus_group *group,
-                                              enum walrus_whence whence, uint64_t value);
+WALRUS_API WALRUS_CHECK int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence,
+                                              uint64_t value);
 
 /* Stores the group's offset durably (at-least-once; in strict mode it always is).  Blocks. -EIO */
 WALRUS_API WALRUS_CHECK int walrus_group_sync(struct walrus_group *group);
@@ -388,8 +386,8 @@ WALRUS_API WALRUS_CHECK int walrus_group_sync(struct walrus_group *group);
  * was removed); not armed.  A watch is armed once at a time per group: a second call replaces the
  * first.  `ready` NULL disarms; when that returns no call is running.
  */
-WALRUS_API WALRUS_CHECK int walrus_group_watch(struct walrus_group *group,
-                                               void (*ready)(void *arg), void *arg);
+WALRUS_API WALRUS_CHECK int walrus_group_watch(struct walrus_group *group, void (*ready)(void *arg),
+                                               void *arg);
 
 /* ------------------------------------------------------------------------------------ readers -- */
 
@@ -405,8 +403,7 @@ WALRUS_API WALRUS_CHECK int walrus_group_watch(struct walrus_group *group,
  *   -ENODEV -EIO
  */
 WALRUS_API WALRUS_CHECK int walrus_group_claim(struct walrus_group *group, size_t max_count,
-                                               size_t max_bytes,
-                                               struct walrus_reader **ret_reader);
+                                               size_t max_bytes, struct walrus_reader **ret_reader);
 
 /* Opens the entry that a claim would get, without claiming it.  WALRUS_EMPTY -ENODEV -EIO */
 WALRUS_API WALRUS_CHECK int walrus_group_peek(struct walrus_group *group,
