@@ -55,7 +55,6 @@ struct mount {
     _Atomic uint64_t rest_size;     /* bytes in unfinished lines */
     _Atomic uint32_t handle_count;  /* open files */
     _Atomic uint32_t closing_count; /* of `closings` */
-    atomic_bool ready;              /* INIT was seen */
     atomic_bool stopping;           /* nothing may park any more */
 };
 

@@ -46,7 +46,6 @@ static void ops_init(void *arg, struct fuse_conn_info *conn)
     conn->max_background = 256; /* a close is one, too, and must not queue behind slow reads */
     /* A write of one page less than a request is never cut, however it lies in memory. */
     mount->append_size = conn->max_write - (size_t)sysconf(_SC_PAGESIZE);
-    atomic_store(&mount->ready, true);
 }
 
 /* ------------------------------------------------------------------------------------- the tree */

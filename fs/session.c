@@ -2,22 +2,16 @@
 /*
  * session.c - see session.h.
  *
- * Transport: two to four threads, each pinned to one of the cores that the process may use, because
- * a request is answered several times faster by a thread on the core of its client.  Each reads
- * /dev/fuse into a buffer of its own; libfuse takes the request apart and calls ops.c.
+ * Requests come by a transport (transport.h), on whose threads libfuse calls ops.c.
  *
  * The main thread waits for a signal, or for the transport to end (unmounted).  On SIGTERM: what is
  * parked gets ESHUTDOWN, the mountpoint is detached, which ends the transport if no file is open;
- * otherwise the threads are stopped.  Then what the handles still hold becomes entries or goes
+ * otherwise it is stopped.  Then what the handles still hold becomes entries or goes
  * back, and the store is closed, which makes everything durable.
- *
- * A thread that sleeps in read(2) is woken by a signal that does nothing (STOP_SIGNAL), sent until
- * it is gone, since one that comes just before the read is lost.
  */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -29,7 +23,6 @@
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "gate.h"
@@ -39,169 +32,20 @@
 #include "ops.h"
 #include "pool.h"
 #include "session.h"
+#include "transport.h"
 
-#define STOP_SIGNAL          SIGUSR1
-#define TRANSPORT_COUNT_MAX  4
-#define TRANSPORT_COUNT_MIN  2
-#define TRANSPORT_STACK_SIZE (1024 * 1024)
-/* A request with 1 MiB of data, and its header. */
-#define TRANSPORT_BUFFER_SIZE (MOUNT_REQUEST_SIZE_MAX + 64 * 1024)
 /* How long a detached mount may take to end by itself before the threads are stopped, in ms. */
 #define DETACH_WAIT_MS 200
-
-struct transport {
-    struct session *session;
-    pthread_t thread;
-    int core; /* -1: any */
-    bool started;
-};
 
 struct session {
     struct mount mount;
     struct lock handles_lock;
     struct serial changes;
-    struct transport transports[TRANSPORT_COUNT_MAX];
-    unsigned transport_count;
-    _Atomic unsigned running_count; /* transport threads */
-    atomic_bool stopping;           /* they are to end */
-    atomic_bool told;               /* the main thread knows that INIT was answered */
-    int event;                      /* eventfd: something above changed */
-    int signals;                    /* signalfd */
+    struct transport *transport; /* NULL: not started */
+    int event;                   /* eventfd: the transport may be over */
+    int signals;                 /* signalfd */
     bool mounted;
 };
-
-/* ----------------------------------------------------------------------------------- transport */
-
-static void session_wake(struct session *session)
-{
-    uint64_t one = 1;
-    ssize_t n = write(session->event, &one, sizeof(one));
-    (void)n; /* full means that it is awake */
-}
-
-static void transport_pin(const struct transport *transport)
-{
-    cpu_set_t set;
-
-    if (transport->core < 0)
-        return;
-    CPU_ZERO(&set);
-    CPU_SET(transport->core, &set);
-    int r = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-    (void)r; /* slower, that is all */
-}
-
-/* One request; false when the connection is over. */
-static bool transport_step(struct session *session, void *buffer)
-{
-    ssize_t n = read(fuse_session_fd(session->mount.session), buffer, TRANSPORT_BUFFER_SIZE);
-    if (n < 0) {
-        /* ENOENT: a request was withdrawn while it was read. */
-        if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
-            return true;
-        if (errno != ENODEV) /* ENODEV: unmounted */
-            log_write(WALRUS_ERROR, errno, NULL, "cannot read from /dev/fuse");
-        return false;
-    }
-    if (n == 0)
-        return false;
-    struct fuse_buf request = {.mem = buffer, .size = (size_t)n};
-    fuse_session_process_buf(session->mount.session, &request);
-    return true;
-}
-
-static void *transport_main(void *arg)
-{
-    struct transport *transport = arg;
-    struct session *session = transport->session;
-    sigset_t stop;
-
-    sigemptyset(&stop);
-    sigaddset(&stop, STOP_SIGNAL);
-    int r = pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
-    transport_pin(transport);
-    void *buffer = r == 0 ? aligned_alloc(4096, TRANSPORT_BUFFER_SIZE) : NULL;
-    if (buffer == NULL)
-        log_write(WALRUS_ERROR, ENOMEM, NULL, "cannot start a transport thread");
-    while (buffer != NULL && !atomic_load(&session->stopping) && transport_step(session, buffer)) {
-        if (atomic_load_explicit(&session->mount.ready, memory_order_relaxed) &&
-            !atomic_load_explicit(&session->told, memory_order_relaxed) &&
-            !atomic_exchange(&session->told, true))
-            session_wake(session);
-    }
-    free(buffer);
-    atomic_fetch_sub(&session->running_count, 1);
-    session_wake(session);
-    return NULL;
-}
-
-static void stop_signal_ignore(int number)
-{
-    (void)number; /* it only ends a read(2) */
-}
-
-/* The cores that the process may use, in turn. */
-static unsigned choose_cores(const struct options *options, int *ret_cores)
-{
-    cpu_set_t set;
-    unsigned count = 0;
-
-    if (sched_getaffinity(0, sizeof(set), &set) < 0)
-        CPU_ZERO(&set);
-    for (int core = 0; core < CPU_SETSIZE && count < TRANSPORT_COUNT_MAX; core++) {
-        if (CPU_ISSET(core, &set))
-            ret_cores[count++] = core;
-    }
-    if (count == 0)
-        ret_cores[count++] = -1;
-    while (count < TRANSPORT_COUNT_MIN) {
-        ret_cores[count] = ret_cores[0];
-        count++;
-    }
-    return options->single ? 1 : count;
-}
-
-static int transports_start(struct session *session)
-{
-    int cores[TRANSPORT_COUNT_MAX];
-    struct sigaction action = {.sa_handler = stop_signal_ignore}; /* no SA_RESTART */
-    pthread_attr_t attr;
-
-    if (sigaction(STOP_SIGNAL, &action, NULL) < 0)
-        return -errno;
-    int r = pthread_attr_init(&attr);
-    if (r != 0)
-        return -r;
-    r = pthread_attr_setstacksize(&attr, TRANSPORT_STACK_SIZE);
-    session->transport_count = choose_cores(session->mount.options, cores);
-    for (unsigned i = 0; r == 0 && i < session->transport_count; i++) {
-        struct transport *transport = &session->transports[i];
-        transport->session = session;
-        transport->core = cores[i];
-        atomic_fetch_add(&session->running_count, 1);
-        r = pthread_create(&transport->thread, &attr, transport_main, transport);
-        if (r == 0)
-            transport->started = true;
-        else
-            atomic_fetch_sub(&session->running_count, 1);
-    }
-    pthread_attr_destroy(&attr);
-    return -r;
-}
-
-static void transports_stop(struct session *session)
-{
-    atomic_store(&session->stopping, true);
-    for (unsigned i = 0; i < session->transport_count; i++) {
-        struct transport *transport = &session->transports[i];
-        while (transport->started && pthread_tryjoin_np(transport->thread, NULL) == EBUSY) {
-            struct timespec pause = {.tv_nsec = 2000000};
-            pthread_kill(transport->thread, STOP_SIGNAL);
-            (void)nanosleep(&pause, NULL);
-        }
-        transport->started = false;
-    }
-}
 
 /* ------------------------------------------------------------------------------------- mounting */
 
@@ -336,7 +180,7 @@ static int session_init(struct session *session, const struct options *options)
     sigaddset(&wanted, SIGINT);
     sigaddset(&wanted, SIGHUP);
     blocked = wanted;
-    sigaddset(&blocked, STOP_SIGNAL);
+    sigaddset(&blocked, SIGUSR1); /* the transport's */
     sigaddset(&blocked, SIGPIPE);
     int r = pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     if (r != 0)
@@ -408,19 +252,34 @@ static bool session_wait(struct session *session, int ms)
         log_write(WALRUS_INFO, 0, NULL, "ending on signal %u", info.ssi_signo);
         return true;
     }
-    return atomic_load(&session->running_count) == 0;
+    return transport_is_over(session->transport);
 }
 
-static void session_serve(struct session *session, void (*ready)(void))
+static void session_transport_ended(void *arg)
 {
-    bool announced = false;
+    struct session *session = arg;
+    uint64_t one = 1;
+    ssize_t n = write(session->event, &one, sizeof(one));
+    (void)n; /* full means that it is awake */
+}
 
-    while (!session_wait(session, -1)) {
-        if (!announced && atomic_load(&session->told)) {
-            announced = true;
-            ready();
-        }
+static enum session_result session_serve(struct session *session, void (*ready)(void))
+{
+    const struct transport_options options = {
+        .fuse = session->mount.session,
+        .single = session->mount.options->single,
+        .ended = session_transport_ended,
+        .arg = session,
+    };
+    int r = transport_start(&options, &session->transport);
+    if (r < 0) {
+        log_write(WALRUS_ERROR, -r, NULL, "cannot talk to the kernel");
+        return SESSION_OTHER;
     }
+    ready();
+    while (!session_wait(session, -1))
+        continue;
+    return SESSION_OK;
 }
 
 /* Ends the transport, detaching the mountpoint if that is still ours to do. */
@@ -429,19 +288,23 @@ static void session_stop_transport(struct session *session)
     const char *mountpoint = session->mount.options->mountpoint;
     struct statvfs stat_buf; /* stat(2) could be answered from a cache */
 
-    if (atomic_load(&session->running_count) > 0 && session->mounted) {
+    if (!session->mounted)
+        return;
+    if (session->transport == NULL || !transport_is_over(session->transport)) {
         int r = session_detach(mountpoint);
         if (r < 0)
             log_write(WALRUS_WARNING, -r, NULL, "cannot detach %s", mountpoint);
         uint64_t end = monotonic_ns() + DETACH_WAIT_MS * 1000000ull;
-        while (atomic_load(&session->running_count) > 0 && monotonic_ns() < end)
+        while (session->transport != NULL && !transport_is_over(session->transport) &&
+               monotonic_ns() < end)
             (void)session_wait(session, 10);
-    } else if (session->mounted && statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN) {
+    } else if (statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN) {
         /* Aborted by the administrator: what is left there is dead. */
         int r = session_detach(mountpoint);
         (void)r;
     }
-    transports_stop(session);
+    if (session->transport != NULL)
+        transport_stop(session->transport);
 }
 
 /* What open files hold becomes entries, or goes back, or is dropped (an unfinished blob). */
@@ -486,6 +349,7 @@ static enum session_result session_fini(struct session *session)
     pool_destroy(mount->pool);
     node_table_destroy(mount->nodes);
     gate_table_destroy(mount->gates);
+    transport_destroy(session->transport);
     session_end_fuse(session);
     int r = walrus_close(mount->store);
     if (r < 0)
@@ -512,15 +376,8 @@ enum session_result session_run(const struct options *options, void (*ready)(voi
         check_timeouts();
         result = session_mount(session);
     }
-    if (result == SESSION_OK) {
-        r = transports_start(session);
-        if (r < 0) {
-            log_write(WALRUS_ERROR, -r, NULL, "cannot start the transport threads");
-            result = SESSION_OTHER;
-        } else {
-            session_serve(session, ready);
-        }
-    }
+    if (result == SESSION_OK)
+        result = session_serve(session, ready);
     enum session_result ended = session_fini(session);
     free(session);
     return result != SESSION_OK ? result : ended;
