@@ -251,7 +251,7 @@ static int recover_files(struct recovery *rec)
             r = meta_rewrite(file, meta);
         if (r == 0)
             store->space.free_count += file->free_count;
-        if (store->options.progress && (i & 15) == 15)
+        if (store->options.progress)
             store->options.progress(store->options.report_arg, i + 1, rec->number_count);
     }
     free(meta);

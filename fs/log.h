@@ -8,12 +8,21 @@
 #ifndef WALRUSFS_LOG_H
 #define WALRUSFS_LOG_H
 
+#include <stdbool.h>
+
 #include "compiler.h"
 #include "walrus.h"
 
-/* Messages go to `file` (NULL: stderr while in front, else syslog).  -errno: it cannot be opened.
+/* Messages go to the file `path` (NULL: stderr while in front, else syslog).  -errno: it cannot be opened.
  */
-WALRUS_CHECK int log_open(const char *file, enum walrus_level level);
+WALRUS_CHECK int log_open(const char *path, enum walrus_level level);
+/* Opens the file anew, for it may have been moved away (logrotate).  -errno: the old one stays. */
+WALRUS_CHECK int log_reopen(void);
+/* From the level of log_open() to debug, or back.  The main thread's alone. */
+enum walrus_level log_toggle_debug(void);
+/* Whether such a line would be shown: for those that cost something to make. */
+WALRUS_CHECK bool log_shows(enum walrus_level level);
+const char *log_level_name(enum walrus_level level);
 /* The process is in the background now: no terminal. */
 void log_detach(void);
 void log_close(void);

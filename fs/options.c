@@ -4,7 +4,8 @@
  *
  * Options may stand before and after the operands, and several behind one -o.  What fstab lines
  * carry for others (noauto, _netdev, x-systemd...) is dropped; what is the kernel's goes to the
- * mount.
+ * mount.  Under a name that begins with "mount." the program is a helper of mount(8), whose words it
+ * then takes.
  */
 #include <errno.h>
 #include <fuse3/fuse_opt.h>
@@ -162,20 +163,27 @@ static bool is_one_of(const char *name, const char *const *names)
 static bool is_noise(const char *name)
 {
     static const char *const noise[] = {
-        "defaults",   "auto",   "noauto",  "user", "nouser", "users", "owner",
-        "group",      "nofail", "_netdev", "rw",   "nosuid", "nodev", "default_permissions",
-        "dev",        "suid", /* what mount(8) adds for root; the mount has neither */
-        "auto_cache", "loud",   "silent",  NULL};
+        "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
+        "_netdev", "rw", "nosuid", "nodev", "default_permissions", "auto_cache", "loud", "silent",
+        "dev", "suid", /* what mount(8) adds for root; the mount has neither */
+        /* times are the daemon's; libfuse would refuse these */
+        "relatime", "norelatime", "strictatime", "lazytime", "diratime", "nodiratime", NULL};
     return is_one_of(name, noise) || strncmp(name, "x-", 2) == 0 ||
            strncmp(name, "comment=", 8) == 0;
 }
 
 static bool is_for_mount(const char *name)
 {
-    static const char *const known[] = {
-        "noexec", "exec",  "noatime", "atime",      "nodiratime",   "diratime", "relatime",
-        "sync",   "async", "dirsync", "allow_root", "auto_unmount", NULL};
+    static const char *const known[] = {"noexec", "exec",    "noatime",    "atime",        "sync",
+                                        "async",  "dirsync", "allow_root", "auto_unmount", NULL};
     return is_one_of(name, known);
+}
+
+static int set_for_mount(struct options *options, const char *name)
+{
+    if (strcmp(name, "allow_root") == 0)
+        options->allow_root = true;
+    return fuse_opt_add_opt(&options->mount_options, name) < 0 ? -ENOMEM : 0;
 }
 
 static int set_flag(const struct parser *parser, const char *name)
@@ -196,8 +204,11 @@ static int set_flag(const struct parser *parser, const char *name)
         options->allow_other = true;
     else if (strcmp(name, "ro") == 0)
         options->walrus.read_only = true;
+    else if (strcmp(name, "remount") == 0)
+        return complain(parser, "remount: the options of a mount cannot be changed; unmount it, "
+                                "and mount it anew");
     else if (is_for_mount(name))
-        return fuse_opt_add_opt(&options->mount_options, name) < 0 ? -ENOMEM : 0;
+        return set_for_mount(options, name);
     else if (!is_noise(name))
         return complain(parser, "unknown option: %s", name);
     return 0;
@@ -283,12 +294,55 @@ static int parse_switch(const struct parser *parser, int argc, char **argv, int 
     return 0;
 }
 
+/* Words of mount(8) for its helpers: `mount.TYPE SPEC DIR [-sfnv] [-N NAMESPACE] [-o LIST] [-t TYPE]`.
+ * Its -f and -s are others than ours. */
+static int parse_helper_switch(const struct parser *parser, int argc, char **argv, int *index)
+{
+    const char *word = argv[*index];
+
+    for (const char *at = word + 1; *at != '\0'; at++) {
+        switch (*at) {
+        case 'f':
+            parser->options->fake = true;
+            break;
+        case 'n': /* no mtab: there is none */
+        case 's': /* bear with unknown options: a misspelt fsync= must not go unnoticed */
+        case 'v':
+            break;
+        case 'r':
+            parser->options->walrus.read_only = true;
+            break;
+        case 'w':
+            break;
+        case 'N':
+        case 'o':
+        case 't': {
+            const char *value = at[1] != '\0' ? at + 1 : *index + 1 < argc ? argv[++*index] : NULL;
+            if (value == NULL)
+                return complain(parser, "-%c wants a word behind it", *at);
+            return *at == 'o' ? parse_list(parser, value) : 0;
+        }
+        default:
+            return complain(parser, "unknown option: %s", word);
+        }
+    }
+    return 0;
+}
+
+/* Started by mount(8), under a name such as mount.walrusfs. */
+static bool is_helper(const char *program)
+{
+    const char *slash = program != NULL ? strrchr(program, '/') : NULL;
+    const char *base = slash != NULL ? slash + 1 : program;
+    return base != NULL && strncmp(base, "mount.", 6) == 0;
+}
+
 int options_parse(struct options *ret_options, int argc, char **argv, char *ret_message,
                   size_t room)
 {
     struct options options = {.line_size = OPTIONS_LINE_SIZE_DEFAULT, .log_level = WALRUS_INFO};
     struct parser parser = {&options, ret_message, room};
-    bool operands_only = false;
+    bool operands_only = false, helper = is_helper(argv[0]);
     int r = 0;
 
     ret_message[0] = '\0';
@@ -298,9 +352,13 @@ int options_parse(struct options *ret_options, int argc, char **argv, char *ret_
             operands_only = true;
         else if (operands_only || word[0] != '-' || word[1] == '\0')
             r = parse_operand(&parser, word);
+        else if (helper)
+            r = parse_helper_switch(&parser, argc, argv, &i);
         else
             r = parse_switch(&parser, argc, argv, &i);
     }
+    if (helper) /* mount(8) waits for the end of its helper */
+        options.foreground = false;
     if (options.debug)
         options.log_level = WALRUS_DEBUG;
     if (r == 0 && !options.help && !options.version && options.mountpoint == NULL)

@@ -24,7 +24,8 @@ struct options {
     enum walrus_level log_level;
     bool foreground, debug, single;
     bool help, version;
-    bool autocreate, non_empty, clean_stale, allow_other;
+    bool autocreate, non_empty, clean_stale, allow_other, allow_root;
+    bool fake; /* mount -f: all but the mount */
 };
 
 /* Reads argv.  `ret_message` of `room` bytes says what is wrong.  -EINVAL -ENOMEM */

@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "gate.h"
 #include "handle.h"
 #include "log.h"
@@ -104,11 +105,11 @@ static enum session_result session_mount(struct session *session)
         return SESSION_MOUNT;
     }
     if (fuse_session_mount(session->mount.session, options->mountpoint) < 0) {
-        if (access("/dev/fuse", F_OK) < 0)
-            log_write(WALRUS_ERROR, 0, NULL,
-                      "there is no /dev/fuse: load the module with `modprobe fuse`, or start the "
-                      "container with --device /dev/fuse --cap-add SYS_ADMIN");
-        log_write(WALRUS_ERROR, 0, NULL, "cannot mount at %s", options->mountpoint);
+        log_write(WALRUS_ERROR, 0, NULL,
+                  "cannot mount at %s; users other than root need fusermount3 (package fuse3), "
+                  "containers --device /dev/fuse --cap-add SYS_ADMIN --security-opt "
+                  "apparmor:unconfined",
+                  options->mountpoint);
         return SESSION_MOUNT;
     }
     session->mounted = true;
@@ -179,6 +180,7 @@ static int session_init(struct session *session, const struct options *options)
     sigaddset(&wanted, SIGTERM);
     sigaddset(&wanted, SIGINT);
     sigaddset(&wanted, SIGHUP);
+    sigaddset(&wanted, SIGUSR2);
     blocked = wanted;
     sigaddset(&blocked, SIGUSR1); /* the transport's */
     sigaddset(&blocked, SIGPIPE);
@@ -233,6 +235,22 @@ static enum session_result session_open_store(struct session *session)
     return SESSION_STORE;
 }
 
+/* Signals that are about the log; false: any other. */
+static bool session_signal(uint32_t number)
+{
+    if (number == SIGUSR2) {
+        const char *name = log_level_name(log_toggle_debug());
+        log_write(WALRUS_INFO, 0, NULL, "messages from level %s on", name);
+        return true;
+    }
+    if (number != SIGHUP)
+        return false;
+    int r = log_reopen();
+    if (r < 0)
+        log_write(WALRUS_ERROR, -r, NULL, "cannot open the log file anew: the old one stays");
+    return true;
+}
+
 /* Waits up to `ms` (-1: for ever) for a signal to end or for the transport to end; false: neither.
  */
 static bool session_wait(struct session *session, int ms)
@@ -248,7 +266,7 @@ static bool session_wait(struct session *session, int ms)
     if (read(session->event, &count, sizeof(count)) < 0 && errno != EAGAIN)
         return true;
     if (read(session->signals, &info, sizeof(info)) == (ssize_t)sizeof(info) &&
-        info.ssi_signo != SIGHUP) {
+        !session_signal(info.ssi_signo)) {
         log_write(WALRUS_INFO, 0, NULL, "ending on signal %u", info.ssi_signo);
         return true;
     }
@@ -342,6 +360,7 @@ static enum session_result session_fini(struct session *session)
 {
     struct mount *mount = &session->mount;
 
+    daemon_notify("STOPPING=1\nSTATUS=storing what is in memory");
     gates_stop(mount);
     session_stop_transport(session);
     pool_drain(mount->pool);

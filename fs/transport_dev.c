@@ -21,6 +21,7 @@
 
 #include "log.h"
 #include "mount.h"
+#include "trace.h"
 #include "transport.h"
 
 #define STOP_SIGNAL       SIGUSR1
@@ -77,6 +78,7 @@ static ssize_t receive(struct fuse_session *fuse, void *buffer)
 static void process(struct fuse_session *fuse, void *buffer, ssize_t size)
 {
     struct fuse_buf request = {.mem = buffer, .size = (size_t)size};
+    trace_request(buffer, (size_t)size);
     fuse_session_process_buf(fuse, &request);
 }
 

@@ -12,7 +12,6 @@ import resource
 import select
 import shutil
 import signal
-import socket
 import stat
 import struct
 import subprocess
@@ -123,25 +122,7 @@ def _(m):
     equal(topics(m), ["t"])
 
 
-@case("systemd is told when the mount is ready and when it ends", mounted=False)
-def _(m):
-    path = os.path.join(m.work, "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.bind(path)
-        s.settimeout(10)
-        os.environ["NOTIFY_SOCKET"] = path
-        try:
-            m.start()
-        finally:
-            del os.environ["NOTIFY_SOCKET"]
-        m.stop()
-        text = b""
-        while b"STOPPING=1" not in text:
-            text += s.recv(4096) + b"\n"
-    assert b"READY=1" in text, text
-
-
-@case("SIGHUP does nothing")
+@case("SIGHUP without a log file does nothing")
 def _(m):
     m.daemon.send_signal(signal.SIGHUP)
     t = m.topic()

@@ -122,6 +122,13 @@ def rename_with_flags(old, new, flags):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
+def has_ended(pid):
+    """A daemon in the background: gone, or dead and not yet collected by init."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as f:
+        return f.read().rsplit(b")", 1)[1].split()[0] == b"Z"
+    return True
+
+
 def disk_used(path):
     """Bytes on disk that the files below `path` take."""
     total = 0

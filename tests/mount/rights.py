@@ -126,7 +126,7 @@ def _(m):
     with open(os.path.join(m.store, "LOCK"), encoding="ascii") as f:
         pid = int(f.read().split()[0])
     subprocess.run(["fusermount3", "-u", m.path], check=True)
-    lib.until("the daemon ended", lambda: not os.path.exists(f"/proc/{pid}"))
+    lib.until("the daemon ended", lambda: lib.has_ended(pid))
 
 
 if __name__ == "__main__":

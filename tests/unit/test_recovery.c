@@ -733,5 +733,6 @@ Test(recovery, tells_its_progress_within_bounds)
     killed.options.progress = check_progress;
     rig_open(&killed);
     CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 3000);
+    CHECK(progress_calls > 0);
     rig_fini(&killed);
 }
