@@ -263,6 +263,7 @@ struct walrus {
     uint32_t watch_running; /* GUARDED: calls of `ready` under way */
 
     _Atomic uint64_t damaged_count, sync_count, sync_ns, reclaimed_bytes;
+    _Atomic uint64_t sync_buckets[WALRUS_SYNC_BUCKET_COUNT];
     atomic_bool degraded;
 };
 

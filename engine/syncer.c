@@ -84,6 +84,17 @@ static bool may_retry(int result)
     return result == -ENOMEM || result == -ENOSPC || result == -EDQUOT;
 }
 
+static void count_sync(struct walrus *store, uint64_t took_ns)
+{
+    size_t i = 0;
+
+    while (i < WALRUS_SYNC_BUCKET_COUNT - 1 && took_ns > WALRUS_SYNC_BUCKET_NS << i)
+        i++;
+    atomic_fetch_add(&store->sync_buckets[i], 1);
+    atomic_fetch_add(&store->sync_count, 1);
+    atomic_fetch_add(&store->sync_ns, took_ns);
+}
+
 /* Syncs the items of one file. */
 static int flush_file(struct file *file, struct flush_item *items, size_t count)
 {
@@ -106,8 +117,7 @@ static int flush_file(struct file *file, struct flush_item *items, size_t count)
         r = durable_end(&file->durable, &ticket,
                         count > 1 ? os_fdatasync(file->fd) : os_msync(file->map, off, end - off));
     }
-    atomic_fetch_add(&store->sync_count, 1);
-    atomic_fetch_add(&store->sync_ns, monotonic_ns() - began);
+    count_sync(store, monotonic_ns() - began);
     if (r < 0 && (!may_retry(r) || durable_error(&file->durable))) {
         r = -EIO;
         sync_file_failed(store, file, r);

@@ -576,6 +576,8 @@ void walrus_stat(struct walrus *store, struct walrus_stat *ret_stat)
     ret_stat->damaged_count = atomic_load(&store->damaged_count);
     ret_stat->sync_count = atomic_load(&store->sync_count);
     ret_stat->sync_ns = atomic_load(&store->sync_ns);
+    for (size_t i = 0; i < WALRUS_SYNC_BUCKET_COUNT; i++)
+        ret_stat->sync_buckets[i] = atomic_load(&store->sync_buckets[i]);
     ret_stat->reclaimed_bytes = atomic_load(&store->reclaimed_bytes);
     ret_stat->block_size = store->super.block_size;
     ret_stat->blocks_per_file = store->super.blocks_per_file;

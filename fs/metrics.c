@@ -121,13 +121,16 @@ struct column {
         name, type, help, offsetof(struct sample, group_stat.field), true                          \
     }
 
+/* "untyped": numbers that only grow, under the names that `status` has for them.  Prometheus wants
+ * counters to end in _total. */
 static const struct column columns[] = {
-    TOPIC_COLUMN("entries", "counter", tail_seq, "Entries ever stored."),
-    TOPIC_COLUMN("bytes", "counter", bytes, "Bytes of entries ever stored."),
+    TOPIC_COLUMN("entries", "untyped", tail_seq, "Entries ever stored."),
+    TOPIC_COLUMN("bytes", "untyped", bytes, "Bytes of entries ever stored."),
     TOPIC_COLUMN("first", "gauge", first_seq, "Oldest retained sequence number."),
     TOPIC_COLUMN("tail", "gauge", tail_seq, "Next sequence number."),
     TOPIC_COLUMN("durable", "gauge", durable_seq, "All entries below are known to be durable."),
-    TOPIC_COLUMN("damaged", "counter", damaged_count, "Damaged entries met."),
+    TOPIC_COLUMN("damaged", "untyped", damaged_count, "Damaged entries met since the mount."),
+    TOPIC_COLUMN("limit_bytes", "gauge", limit, "Most disk space of the topic, 0: no limit."),
     TOPIC_COLUMN("disk_bytes", "gauge", disk_bytes, "Disk space of the topic's blocks."),
     GROUP_COLUMN("offset", "gauge", offset, "Lowest sequence number not consumed."),
     GROUP_COLUMN("pending", "gauge", pending_count, "Entries neither consumed nor claimed."),
@@ -176,6 +179,25 @@ static void print_times(FILE *out, const struct samples *samples)
     }
 }
 
+static void print_syncs(FILE *out, const struct walrus_stat *stat)
+{
+    uint64_t sum = 0;
+
+    head(out, "sync_seconds", "histogram", "Syncs of data since the mount, by the time they took.");
+    for (size_t i = 0; i < WALRUS_SYNC_BUCKET_COUNT - 1; i++) {
+        sum += stat->sync_buckets[i];
+        fprintf(out, "walrusfs_sync_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
+                (double)(WALRUS_SYNC_BUCKET_NS << i) / 1e9, sum);
+    }
+    /* The sum of the buckets, not sync_count, which may be a sync ahead. */
+    sum += stat->sync_buckets[WALRUS_SYNC_BUCKET_COUNT - 1];
+    fprintf(out,
+            "walrusfs_sync_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n"
+            "walrusfs_sync_seconds_sum %.6f\n"
+            "walrusfs_sync_seconds_count %" PRIu64 "\n",
+            sum, (double)stat->sync_ns / 1e9, sum);
+}
+
 static void print_store(FILE *out, struct mount *mount)
 {
     struct walrus_stat stat;
@@ -189,8 +211,8 @@ static void print_store(FILE *out, struct mount *mount)
         {"files", "gauge", "Log files.", stat.file_count},
         {"blocks", "gauge", "Blocks in log files.", stat.block_count},
         {"free_blocks", "gauge", "Blocks that belong to no topic.", stat.free_block_count},
-        {"syncs", "counter", "Syncs of data.", stat.sync_count},
-        {"reclaimed_bytes", "counter", "Disk space given back.", stat.reclaimed_bytes},
+        {"reclaimed_bytes_total", "counter", "Disk space given back since the mount.",
+         stat.reclaimed_bytes},
         {"open_files", "gauge", "Open files of the mount.", atomic_load(&mount->handle_count)},
         {"held_bytes", "gauge", "Memory for lines that were not ended.",
          atomic_load(&mount->rest_size)},
@@ -199,8 +221,7 @@ static void print_store(FILE *out, struct mount *mount)
         head(out, numbers[i].name, numbers[i].type, numbers[i].help);
         fprintf(out, "walrusfs_%s %" PRIu64 "\n", numbers[i].name, numbers[i].value);
     }
-    head(out, "sync_seconds", "counter", "Time spent in syncs.");
-    fprintf(out, "walrusfs_sync_seconds %.6f\n", (double)stat.sync_ns / 1e9);
+    print_syncs(out, &stat);
 }
 
 int metrics_print(FILE *out, struct mount *mount)

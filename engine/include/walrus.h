@@ -121,14 +121,20 @@ struct walrus_entry {
     void *data;       /* from malloc; the caller frees it.  NULL where a function says so */
 };
 
+/* Of the times that syncs took: bucket i counts those that took no longer than
+ * WALRUS_SYNC_BUCKET_NS << i and longer than the bucket before; the last one counts all others. */
+#define WALRUS_SYNC_BUCKET_COUNT 16
+#define WALRUS_SYNC_BUCKET_NS    100000ull
+
 struct walrus_stat {
     uint64_t topic_count;
     uint64_t file_count;  /* log files */
     uint64_t block_count; /* blocks in those */
     uint64_t free_block_count;
-    uint64_t damaged_count;   /* damaged entries met since the store was opened */
-    uint64_t sync_count;      /* syncs of data since the store was opened */
-    uint64_t sync_ns;         /* time spent in them */
+    uint64_t damaged_count; /* damaged entries met since the store was opened */
+    uint64_t sync_count;    /* syncs of data since the store was opened */
+    uint64_t sync_ns;       /* time spent in them */
+    uint64_t sync_buckets[WALRUS_SYNC_BUCKET_COUNT];
     uint64_t reclaimed_bytes; /* given back since the store was opened */
     uint32_t block_size;
     uint32_t blocks_per_file;
