@@ -33,7 +33,7 @@
 
 /* ------------------------------------------------------------------------------ directory -- */
 
-static bool log_number(const char *name, uint32_t *ret_number, bool *ret_tmp)
+bool recover_log_number(const char *name, uint32_t *ret_number, bool *ret_tmp)
 {
     char *end;
     if (strncmp(name, "wal_", 4) != 0 || !isdigit((unsigned char)name[4]))
@@ -91,7 +91,7 @@ static int list_name(struct recovery *rec, const struct dirent *entry, unsigned 
     uint32_t number;
     bool tmp = false;
     const char *name = entry->d_name;
-    if (log_number(name, &number, &tmp) && !tmp)
+    if (recover_log_number(name, &number, &tmp) && !tmp)
         return numbers_add(rec, number);
     if (tmp || known_tmp(name)) {
         int r = store->read_only ? 0 : os_unlink(store->dirfd, name);

@@ -414,10 +414,15 @@ void group_settle_cur(struct walrus_group *group);
 WALRUS_CHECK int group_wait_stored(struct walrus_group *group, uint64_t change);
 void run_free(struct run *run);
 
+/* walrus.c: the directory that a path and a key stand for, as walrus_open has them. */
+WALRUS_CHECK int store_directory(const char *dir, const char *key, bool make, int *ret_fd);
+
 /* recover.c */
 WALRUS_CHECK int recover(struct walrus *store);
 /* Names in the directory that a store could not begin beside: their count, or -errno.  *ret_rust:
  * they look like those of the Rust engine. */
 WALRUS_CHECK int recover_strangers(struct walrus *store, bool *ret_rust);
+/* Whether `name` is that of a log file; *ret_tmp: of one that is being made. */
+bool recover_log_number(const char *name, uint32_t *ret_number, bool *ret_tmp);
 
 #endif

@@ -118,6 +118,30 @@ static int path_enter(const char *path, bool make, int *ret_fd)
     return r;
 }
 
+int store_directory(const char *dir, const char *key, bool make, int *ret_fd)
+{
+    char name[WALRUS_NAME_SIZE_MAX + 1];
+    int outer;
+    if (!dir)
+        dir = getenv("WALRUS_DATA_DIR");
+    if (!dir)
+        dir = "wal_files";
+    if (!key)
+        key = getenv("WALRUS_INSTANCE_KEY");
+    int r = key ? key_name(key, name) : 0;
+    if (r == 0)
+        r = path_enter(dir, make, &outer);
+    if (r < 0)
+        return r;
+    if (!key) {
+        *ret_fd = outer;
+        return 0;
+    }
+    r = directory_enter(outer, name, make, ret_fd);
+    os_close(outer);
+    return r;
+}
+
 /* Filesystems on which the promises cannot be kept, or need help. */
 static int filesystem_check(struct walrus *store)
 {
@@ -467,32 +491,16 @@ static int store_open(struct walrus *store)
 int walrus_open(const char *dir, const struct walrus_options *options, struct walrus **ret_store)
 {
     struct walrus_options own = {0};
-    char name[WALRUS_NAME_SIZE_MAX + 1];
     if (options)
         own = *options;
     int r = options_check(&own);
     if (r < 0)
         return r;
-    if (!dir)
-        dir = getenv("WALRUS_DATA_DIR");
-    if (!dir)
-        dir = "wal_files";
-    if (!own.key)
-        own.key = getenv("WALRUS_INSTANCE_KEY");
-    if (own.key && (r = key_name(own.key, name)) < 0)
-        return r;
     guard_install();
     struct walrus *store = store_new(&own);
     if (!store)
         return -ENOMEM;
-    bool make = !own.read_only && !own.must_exist;
-    r = path_enter(dir, make, &store->dirfd);
-    if (r == 0 && own.key) {
-        int outer = store->dirfd;
-        store->dirfd = -1;
-        r = directory_enter(outer, name, make, &store->dirfd);
-        os_close(outer);
-    }
+    r = store_directory(dir, own.key, !own.read_only && !own.must_exist, &store->dirfd);
     store->options.key = NULL;
     if (r == 0)
         r = store_open(store);

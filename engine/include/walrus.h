@@ -459,6 +459,69 @@ WALRUS_API WALRUS_CHECK int walrus_reader_entry(struct walrus_reader *reader, ui
  * consumed goes back.  NULL is allowed.  May block to store an offset; -EIO when that fails. */
 WALRUS_API int walrus_reader_close(struct walrus_reader *reader);
 
+/* ------------------------------------------------------------------------------------- verify -- */
+
+/* What a damaged place costs whoever opens the store; rising. */
+enum walrus_cost {
+    WALRUS_COST_NOTHING, /* there is another copy, or nothing uses these bytes */
+    WALRUS_COST_OFFSET,  /* a group may be given entries again */
+    WALRUS_COST_NAME,    /* a name or settings; a topic or group may come back as recovered-ID */
+    WALRUS_COST_ENTRIES, /* entries first_seq to end_seq - 1 of a topic */
+    WALRUS_COST_BLOCK,   /* what a block or a log file holds */
+    WALRUS_COST_STORE,   /* the store cannot be opened */
+};
+
+/* One damaged place.  Strings are valid during the call only. */
+struct walrus_damage {
+    enum walrus_cost cost;
+    bool mended;        /* by walrus_repair: it costs nothing any more */
+    const char *file;   /* its name in the store */
+    const char *topic;  /* whose it is (any bytes), NULL: nobody's, or not known */
+    int64_t block;      /* in the log file, -1: none */
+    uint64_t off, size; /* bytes of the file; size 0: up to where is not known */
+    uint64_t first_seq; /* WALRUS_COST_ENTRIES: the first entry that is lost */
+    uint64_t end_seq;   /* and the first behind those that are */
+    const char *text;   /* what is wrong, in words */
+};
+
+struct walrus_verify_options {
+    const char *key; /* namespace, as in struct walrus_options */
+    /* Called for each damaged place, in the calling thread.  NULL: they are only counted. */
+    void (*damage)(void *arg, const struct walrus_damage *damage);
+    /* Called now and then with bytes read and to be read.  NULL: not called. */
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+
+struct walrus_verify_result {
+    uint64_t file_count; /* log files */
+    uint64_t topic_count;
+    uint64_t group_count;
+    uint64_t block_count;  /* in use */
+    uint64_t entry_count;  /* whole ones */
+    uint64_t entry_bytes;  /* payload bytes in them */
+    uint64_t lost_count;   /* entries that are lost */
+    uint64_t damage_count; /* damaged places, the mended ones too */
+    uint64_t mended_count;
+    bool
+        in_use; /* somebody has the store open for writing: what is not durable was not looked at */
+    bool clean; /* it was closed cleanly */
+};
+
+/*
+ * Reads everything in a store that the format gives a meaning: every copy of all metadata, every
+ * record with its data.  Changes nothing.  A store that nobody has open is kept from being opened
+ * for writing meanwhile.  One that is in use is read beside its user: what the user is changing is
+ * looked at again, and of blocks that are being filled only what is durable is read; lost names and
+ * missing blocks are not looked for.
+ * 0: everything was looked at; ret_result->damage_count says what was found.  Blocks.
+ *   -EPROTONOSUPPORT  written by a newer version
+ *   -ENOENT -ENOTDIR -ELOOP -EACCES -EIO ... it cannot be read
+ */
+WALRUS_API WALRUS_CHECK int walrus_verify(const char *dir,
+                                          const struct walrus_verify_options *options,
+                                          struct walrus_verify_result *ret_result);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.h - what the files of verify share: a store as it is read without being opened.
+ *
+ * verify.c has the frame and SUPER, verify_meta.c the registry, the offsets and the block tables,
+ * verify_walk.c the records.  They read with the decoders of format.h alone and share nothing with
+ * recovery, so that each can be held against the other.
+ *
+ * One thread, no locks.
+ */
+#ifndef WALRUS_CHECK_H
+#define WALRUS_CHECK_H
+
+#include <uthash.h>
+
+#include "compiler.h"
+#include "format.h"
+#include "walrus.h"
+
+#define CHECK_NAME_SIZE 32 /* of a log file's name */
+
+/* A group as the registry has it. */
+struct check_group {
+    struct check_group *next;
+    uint64_t id;
+    uint32_t slot;
+    char *name;
+};
+
+struct check_topic {
+    UT_hash_handle hh; /* by id */
+    uint64_t id;
+    char *name; /* NULL: the registry does not say */
+    bool removed;
+    struct check_group *groups;
+    uint64_t bound; /* numbers below were consumed by some group */
+};
+
+struct check_file {
+    uint32_t number;
+    int fd;
+    char name[CHECK_NAME_SIZE];
+    uint8_t salt[16];
+};
+
+/* A block in use. */
+struct check_place {
+    struct block_info info;
+    size_t file; /* index in check.files */
+    uint32_t idx;
+    bool exact; /* the table entry says where the records end */
+};
+
+struct check {
+    const struct walrus_verify_options *options;
+    struct walrus_verify_result result;
+    int dirfd, lock_fd;
+    bool live; /* somebody has the store open for writing */
+    struct super_info super;
+    struct check_topic *topics; /* by id */
+    bool registry_damaged;
+    struct check_file *files;
+    size_t file_count;
+    struct check_place *places; /* by topic, then block_seq */
+    size_t place_count, place_room;
+    uint64_t done, total; /* bytes, for progress */
+};
+
+/* Counts a damaged place and tells it. */
+PRINTF(3, 4)
+void check_damage(struct check *c, struct walrus_damage damage, const char *format, ...);
+/* What a writer is changing is whole a moment later: true when it is worth another look. */
+bool check_again(const struct check *c, unsigned *tries);
+void check_progress(struct check *c, uint64_t bytes);
+/* Opens a file of the store for reading, -1 in *ret_fd when it is not there.  What is no regular
+ * file with one name is damage: -ELOOP, and told. */
+WALRUS_CHECK int check_open(struct check *c, const char *name, int *ret_fd, uint64_t *ret_size);
+bool check_zero(const void *data, size_t size);
+
+WALRUS_CHECK int check_topic(struct check *c, uint64_t id, struct check_topic **ret_topic);
+
+/* verify_meta.c */
+WALRUS_CHECK int check_registry(struct check *c);
+WALRUS_CHECK int check_offsets(struct check *c);
+WALRUS_CHECK int check_file_meta(struct check *c, size_t file);
+/* Reads the two table entries of a block; *ret_info is the one that counts.  -EBADMSG: neither */
+WALRUS_CHECK int check_entry(struct check *c, size_t file, uint32_t idx,
+                             struct block_info *ret_info);
+
+/* verify_walk.c: the records of one topic's blocks. */
+WALRUS_CHECK int check_blocks(struct check *c, struct check_topic *topic,
+                              const struct check_place *places, size_t count);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c - walrusctl: finds the command in a table, and what all commands share: messages and the
+ * progress bar.
+ *
+ * The result of a command is the exit code, unless its output could not be written.
+ */
+#include "ctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BAR_SIZE 40
+
+static const struct ctl_command commands[] = {
+    {"verify", "STORE", "reads everything and tells what is damaged", command_verify},
+};
+
+bool ctl_option(struct ctl *ctl, int option)
+{
+    switch (option) {
+    case 'j':
+        ctl->json = true;
+        return true;
+    case 'k':
+        ctl->key = optarg;
+        return true;
+    case 'q':
+        ctl->quiet = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum ctl_result ctl_usage(const struct ctl *ctl, const char *format, ...)
+{
+    va_list args;
+    if (format) {
+        fprintf(stderr, "walrusctl %s: ", ctl->command->name);
+        va_start(args, format);
+        vfprintf(stderr, format, args);
+        va_end(args);
+        fputc('\n', stderr);
+    }
+    fprintf(stderr, "usage: walrusctl %s %s\n", ctl->command->name, ctl->command->arguments);
+    return CTL_USAGE;
+}
+
+enum ctl_result ctl_fail(struct ctl *ctl, int error, const char *format, ...)
+{
+    va_list args;
+    ctl_progress_end(ctl);
+    fprintf(stderr, "walrusctl %s: ", ctl->command->name);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    if (error == -EPROTONOSUPPORT)
+        fputs(": it was written by a newer version", stderr);
+    else if (error)
+        fprintf(stderr, ": %s", strerrordesc_np(-error));
+    fputc('\n', stderr);
+    return CTL_CANNOT;
+}
+
+void ctl_report(void *arg, const struct walrus_report *event)
+{
+    struct ctl *ctl = arg;
+    if (event->level > WALRUS_WARNING)
+        return;
+    ctl_progress_end(ctl);
+    fprintf(stderr, "walrusctl %s: %s%s%s\n", ctl->command->name, event->topic ? event->topic : "",
+            event->topic ? ": " : "", event->text);
+}
+
+void ctl_progress(void *arg, uint64_t done, uint64_t total)
+{
+    struct ctl *ctl = arg;
+    char bar[BAR_SIZE + 1];
+    static int shown = -1;
+    int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
+    if (ctl->quiet || !isatty(STDERR_FILENO) || (ctl->bar && percent == shown))
+        return;
+    shown = percent;
+    memset(bar, ' ', BAR_SIZE);
+    memset(bar, '#', (size_t)percent * BAR_SIZE / 100);
+    bar[BAR_SIZE] = 0;
+    fprintf(stderr, "\r%s [%s] %3d%%", ctl->command->name, bar, percent);
+    ctl->bar = true;
+}
+
+void ctl_progress_end(struct ctl *ctl)
+{
+    if (ctl->bar)
+        fputs("\r\33[K", stderr);
+    ctl->bar = false;
+}
+
+void ctl_print_name(const char *name)
+{
+    size_t left = strlen(name), size;
+    for (; left > 0; name += size, left -= size) {
+        size = utf8_size(name, left);
+        if (size > 0)
+            fwrite(name, 1, size, stdout);
+        else
+            printf("\\x%02x", (unsigned char)name[0]);
+        size = MAX(size, 1);
+    }
+}
+
+static void help(FILE *out)
+{
+    fputs("usage: walrusctl COMMAND [--json] [--quiet] [--key KEY] ...\n\n", out);
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        fprintf(out, "  %-8s %-28s %s\n", commands[i].name, commands[i].arguments,
+                commands[i].summary);
+    fputs("\nExit codes: 0 all is well, 1 usage, 2 damage was found, 3 it could not be done.\n"
+          "walrusctl(1) has the details.\n",
+          out);
+}
+
+int main(int argc, char **argv)
+{
+    struct ctl ctl = {.json = false};
+    if (argc < 2) {
+        help(stderr);
+        return CTL_USAGE;
+    }
+    if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
+        help(stdout);
+        return fflush(stdout) == 0 ? CTL_OK : CTL_CANNOT;
+    }
+    if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0) {
+        printf("walrusctl %s\n", WALRUS_VERSION);
+        return fflush(stdout) == 0 ? CTL_OK : CTL_CANNOT;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            ctl.command = &commands[i];
+    if (!ctl.command) {
+        fprintf(stderr, "walrusctl: no such command: %s\n", argv[1]);
+        help(stderr);
+        return CTL_USAGE;
+    }
+    enum ctl_result result = ctl.command->run(&ctl, argc - 1, argv + 1);
+    ctl_progress_end(&ctl);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "walrusctl: the output cannot be written\n");
+        return CTL_CANNOT;
+    }
+    return (int)result;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * verify.c - walrusctl verify: shows what walrus_verify finds.
+ *
+ * As text, a line for each damaged place and a summary; with --json one object.  The library does
+ * the work and says what it costs.
+ */
+#include "ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const costs[] = {
+    [WALRUS_COST_NOTHING] = "nothing", [WALRUS_COST_OFFSET] = "offset",
+    [WALRUS_COST_NAME] = "name",       [WALRUS_COST_ENTRIES] = "entries",
+    [WALRUS_COST_BLOCK] = "block",     [WALRUS_COST_STORE] = "store",
+};
+
+static void damage_json(const struct walrus_damage *damage)
+{
+    json_begin(NULL, '{');
+    json_string("file", damage->file);
+    if (damage->block >= 0)
+        json_number("block", (uint64_t)damage->block);
+    json_number("offset", damage->off);
+    json_number("size", damage->size);
+    json_string("costs", costs[damage->cost]);
+    json_string("topic", damage->topic);
+    if (damage->cost == WALRUS_COST_ENTRIES) {
+        json_number("first", damage->first_seq);
+        json_number("end", damage->end_seq);
+    }
+    json_bool("mended", damage->mended);
+    json_string("text", damage->text);
+    json_end('}');
+    putchar('\n');
+}
+
+static void damage_text(const struct walrus_damage *damage)
+{
+    printf("%s", damage->file);
+    if (damage->block >= 0)
+        printf(", block %" PRId64, damage->block);
+    printf(", byte %" PRIu64, damage->off);
+    if (damage->size > 0)
+        printf(" to %" PRIu64, damage->off + damage->size - 1);
+    printf(": %s; costs ", damage->text);
+    if (damage->cost == WALRUS_COST_ENTRIES && damage->end_seq == damage->first_seq + 1)
+        printf("entry %" PRIu64, damage->first_seq);
+    else if (damage->cost == WALRUS_COST_ENTRIES)
+        printf("entries %" PRIu64 " to %" PRIu64, damage->first_seq, damage->end_seq - 1);
+    else
+        printf("%s", costs[damage->cost]);
+    if (damage->topic) {
+        printf(", topic ");
+        ctl_print_name(damage->topic);
+    }
+    puts(damage->mended ? "; mended" : "");
+}
+
+static void show_damage(void *arg, const struct walrus_damage *damage)
+{
+    struct ctl *ctl = arg;
+    ctl_progress_end(ctl);
+    if (ctl->json)
+        damage_json(damage);
+    else
+        damage_text(damage);
+}
+
+static void result_json(const struct walrus_verify_result *result)
+{
+    json_number("files", result->file_count);
+    json_number("topics", result->topic_count);
+    json_number("groups", result->group_count);
+    json_number("blocks", result->block_count);
+    json_number("entries", result->entry_count);
+    json_number("bytes", result->entry_bytes);
+    json_number("damaged", result->damage_count);
+    json_number("mended", result->mended_count);
+    json_number("lost", result->lost_count);
+    json_bool("clean", result->clean);
+    json_bool("in_use", result->in_use);
+}
+
+static void result_text(const struct walrus_verify_result *result)
+{
+    printf("%" PRIu64 " log files, %" PRIu64 " blocks in use; %" PRIu64 " topics, %" PRIu64
+           " groups; %" PRIu64 " entries whole, %" PRIu64 " bytes\n",
+           result->file_count, result->block_count, result->topic_count, result->group_count,
+           result->entry_count, result->entry_bytes);
+    if (result->in_use)
+        puts("the store is in use: what is not durable yet was not looked at");
+    else if (!result->clean)
+        puts("the store was not closed cleanly: the next opening walks its open blocks");
+    if (result->damage_count == 0)
+        puts("no damage");
+    else
+        printf("%" PRIu64 " damaged places, %" PRIu64 " mended; %" PRIu64 " entries lost\n",
+               result->damage_count, result->mended_count, result->lost_count);
+}
+
+enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv)
+{
+    static const struct option known[] = {CTL_OPTIONS, {0}};
+    int option;
+    while ((option = getopt_long(argc, argv, CTL_LETTERS, known, NULL)) != -1)
+        if (!ctl_option(ctl, option))
+            return ctl_usage(ctl, NULL);
+    if (optind + 1 != argc)
+        return ctl_usage(ctl, "one store is wanted");
+    const char *dir = argv[optind];
+    struct walrus_verify_options options = {
+        .key = ctl->key, .damage = show_damage, .progress = ctl_progress, .arg = ctl};
+    struct walrus_verify_result result;
+    if (ctl->json) {
+        json_begin(NULL, '{');
+        json_string("store", dir);
+        json_begin("damage", '[');
+    }
+    int r = walrus_verify(dir, &options, &result);
+    ctl_progress_end(ctl);
+    if (ctl->json) {
+        json_end(']');
+        if (r == 0)
+            result_json(&result);
+        else
+            json_string("error", strerrordesc_np(-r));
+        json_end('}');
+        putchar('\n');
+    }
+    if (r < 0)
+        return ctl_fail(ctl, r, "%s cannot be read", dir);
+    if (!ctl->json)
+        result_text(&result);
+    return result.damage_count > result.mended_count ? CTL_DAMAGE : CTL_OK;
+}
