@@ -45,6 +45,7 @@ struct slot {
     uint8_t newest;      /* that copy; the next store goes into the other */
     bool used;           /* a group has it */
     bool stale;          /* a copy holds something that a new owner must not meet */
+    bool both;           /* both copies hold a value of the owner */
 };
 
 /* A slot as it was read: these numbers, and a packed range each from `ranges` on. */
@@ -148,6 +149,9 @@ static int load_slot(struct offsets *offsets, uint32_t slot_idx, const uint8_t *
     }
     any_good = results[0] == 0 || results[1] == 0;
     any_bad = results[0] < 0 || results[1] < 0;
+    slot->both = results[0] == 0 && results[1] == 0 && values[0].topic_id != 0 &&
+                 values[1].topic_id == values[0].topic_id &&
+                 values[1].group_id == values[0].group_id;
     if (results[0] == 0 && results[1] == 0)
         slot->newest = generations[1] > generations[0];
     else if (any_good)
@@ -164,7 +168,9 @@ static int load_slot(struct offsets *offsets, uint32_t slot_idx, const uint8_t *
         if (!any_bad)
             return 0;
     }
-    return loaded_add(offsets, slot_idx, OFFSETS_BAD, &(struct offset_value){0});
+    bool torn = results[0] >= 0 || results[1] >= 0;
+    return loaded_add(offsets, slot_idx, torn ? OFFSETS_FIRST_TORN : OFFSETS_BAD,
+                      &(struct offset_value){0});
 }
 
 static int load_all(struct offsets *offsets)
@@ -318,8 +324,8 @@ enum offsets_slot_state offsets_get(const struct offsets *offsets, uint32_t slot
     word = offsets->words + (offsets->where[slot] - 1);
     memcpy(&head, word, sizeof(head));
     word += LOADED_WORDS;
-    if (head.state == OFFSETS_BAD)
-        return OFFSETS_BAD;
+    if (head.state == OFFSETS_BAD || head.state == OFFSETS_FIRST_TORN)
+        return (enum offsets_slot_state)head.state;
     ret_value->topic_id = head.topic_id;
     ret_value->group_id = head.group_id;
     ret_value->offset = head.offset;
@@ -367,7 +373,8 @@ static int sync_end(struct offsets *offsets, struct durable_ticket *ticket, int 
     return durable_end(&offsets->durable, ticket, result);
 }
 
-/* Writes the copy that is not the newest one, and makes it the newest. */
+/* Writes the copy that is not the newest one, and makes it the newest.  An owner's first value goes
+ * into both: from then on one bad sector never costs more than the last step. */
 static int slot_write(struct offsets *offsets, uint32_t slot_idx, const struct offset_value *value)
 {
     struct durable_ticket ticket;
@@ -392,10 +399,12 @@ static int slot_write(struct offsets *offsets, uint32_t slot_idx, const struct o
     if (r < 0)
         return r;
 
+    bool again = value->topic_id != 0 && !slot.both;
+    slot.both = value->topic_id != 0;
     lock_acquire(&offsets->lock);
     offsets->slots[slot_idx] = slot;
     lock_release(&offsets->lock);
-    return 0;
+    return again ? slot_write(offsets, slot_idx, value) : 0;
 }
 
 int offsets_store(struct offsets *offsets, uint32_t slot, const struct offset_value *value)

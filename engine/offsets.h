@@ -48,6 +48,8 @@ enum offsets_slot_state {
     OFFSETS_ONE_BAD, /* one copy is damaged, *ret_value is set from the other (maybe a step older)
                       */
     OFFSETS_BAD,     /* both copies hold something that does not validate */
+    OFFSETS_FIRST_TORN, /* one copy does not validate and the other is nobody's: the owner's first
+                         * store was cut short, so none was ever acknowledged */
 };
 
 /* What slot `slot` (any number; beyond the end: OFFSETS_NONE) held when the file was opened. */
@@ -66,7 +68,8 @@ WALRUS_CHECK int offsets_take(struct offsets *offsets, uint32_t *ret_slot);
 WALRUS_CHECK int offsets_give_back(struct offsets *offsets, uint32_t slot);
 
 /*
- * Stores a value: one write, one sync, into the copy that is not the newest durable one.
+ * Stores a value: one write, one sync, into the copy that is not the newest durable one; the first
+ * value of an owner into both, one after the other.
  * value->ranges further than 2^32 - 1 above the offset, or over the count: -EOVERFLOW, nothing
  * stored. -EIO -EROFS
  */

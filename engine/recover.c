@@ -482,6 +482,13 @@ static bool group_value(const struct walrus_group *group, struct offset_value *r
             group->name);
         return false;
     }
+    if (state == OFFSETS_FIRST_TORN) {
+        report(&store->reporter, WALRUS_WARNING, -EBADMSG, group->topic->name,
+               "read_offset_idx_index.db: the first store of the offset of group \"%s\" was cut "
+               "short; it starts at the oldest entry",
+               group->name);
+        return false;
+    }
     if (state == OFFSETS_ONE_BAD)
         report(&store->reporter, WALRUS_WARNING, -EBADMSG, group->topic->name,
                "read_offset_idx_index.db: one copy of the offset of group \"%s\" is damaged; the "
@@ -497,10 +504,10 @@ uint64_t recover_groups_bound(struct walrus_topic *topic)
     uint64_t bound = 0;
     LIST_FOR_EACH(node, &topic->groups)
     {
-        struct offset_value value;
+        struct offset_value value = {0};
         struct walrus_group *group = LIST_ENTRY(node, struct walrus_group, node);
-        if (offsets_get(topic->store->offsets, group->slot, &value) == OFFSETS_NONE ||
-            value.topic_id != topic->id || value.group_id != group->id)
+        (void)offsets_get(topic->store->offsets, group->slot, &value);
+        if (value.topic_id != topic->id || value.group_id != group->id)
             continue;
         bound = MAX(bound, value.offset);
         if (value.range_count)
