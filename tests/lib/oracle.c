@@ -327,6 +327,8 @@ static void log_check(struct rig *rig, struct walrus_topic *in, struct oracle_to
     found->durable = killed ? (before->live && before->durable < found->count ? before->durable : 0)
                             : found->count;
     found->retention = stat.retention;
+    if (stat.retention.kind != WALRUS_KEEP_ALL) /* the crash undid what kept it all */
+        found->keep_from = UINT64_MAX;
     found->limit = stat.limit;
     CHECK(stat.first_seq <= stat.tail_seq);
     if (before->live && after->live && before->keep_from != UINT64_MAX &&
