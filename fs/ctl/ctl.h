@@ -71,8 +71,9 @@ void ctl_print_name(const char *name);
 
 /* json.c: a JSON value on stdout, piece by piece.  `key` is NULL in arrays, and for the outermost.
  * Bytes that are not UTF-8 stand as \xNN, as they do in the texts of the mount. */
-void json_begin(const char *key, char bracket);       /* '{' or '[' */
-void json_end(char bracket);                          /* '}' or ']' */
+void json_begin(const char *key, char bracket); /* '{' or '[' */
+void json_end(char bracket);                    /* '}' or ']' */
+void json_finish(void); /* the outermost value is over: a newline; another may follow */
 void json_string(const char *key, const char *value); /* NULL: null */
 void json_bytes(const char *key, const void *data, size_t size);
 void json_number(const char *key, uint64_t value);
@@ -80,6 +81,10 @@ void json_bool(const char *key, bool value);
 /* Bytes of `text`, at most `size`, that make one printable UTF-8 character; 0: none. */
 size_t utf8_size(const char *text, size_t size);
 
+enum ctl_result command_bench(struct ctl *ctl, int argc, char **argv);
+enum ctl_result command_seek(struct ctl *ctl, int argc, char **argv);
+enum ctl_result command_status(struct ctl *ctl, int argc, char **argv);
+enum ctl_result command_top(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv);
 
 #endif

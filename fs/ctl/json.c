@@ -56,6 +56,12 @@ void json_end(char bracket)
     comma = true;
 }
 
+void json_finish(void)
+{
+    putchar('\n');
+    comma = false;
+}
+
 void json_string(const char *key, const char *value)
 {
     key_put(key);

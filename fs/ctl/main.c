@@ -17,6 +17,13 @@
 #define BAR_SIZE 40
 
 static const struct ctl_command commands[] = {
+    {"status", "STORE|MOUNT", "what is stored and pending, topic by topic", command_status},
+    {"top", "[-i SECONDS] [-n COUNT] STORE|MOUNT", "the same as a live table with rates",
+     command_top},
+    {"seek", "[-g GROUP] STORE|MOUNT TOPIC N|begin|end|+N|-N", "moves a group, for replay",
+     command_seek},
+    {"bench", "[-s SIZE] [-n COUNT] [-t THREADS] [-d] STORE|MOUNT", "how fast it appends and takes",
+     command_bench},
     {"verify", "STORE", "reads everything and tells what is damaged", command_verify},
 };
 
@@ -117,7 +124,7 @@ static void help(FILE *out)
 {
     fputs("usage: walrusctl COMMAND [--json] [--quiet] [--key KEY] ...\n\n", out);
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
-        fprintf(out, "  %-8s %-28s %s\n", commands[i].name, commands[i].arguments,
+        fprintf(out, "  %s %s\n      %s\n", commands[i].name, commands[i].arguments,
                 commands[i].summary);
     fputs("\nExit codes: 0 all is well, 1 usage, 2 damage was found, 3 it could not be done.\n"
           "walrusctl(1) has the details.\n",
