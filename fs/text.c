@@ -93,6 +93,9 @@ static void print_config(FILE *out, struct mount *mount)
 
     walrus_stat(mount->store, &stat);
     fprintf(out, "store %s\nmountpoint %s\n", options->store, options->mountpoint);
+    const char *key = walrus->key != NULL ? walrus->key : getenv("WALRUS_INSTANCE_KEY");
+    if (key != NULL)
+        fprintf(out, "key %s\n", key);
     if (walrus->consistency == WALRUS_STRICT)
         fprintf(out, "consistency strict\n");
     else

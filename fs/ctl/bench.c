@@ -223,7 +223,7 @@ static int topic_make(struct bench *bench)
     char *mountpoint;
 
     snprintf(bench->name, sizeof(bench->name), "walrusctl-bench-%d", getpid());
-    int r = survey_find_mount(bench->path, &mountpoint);
+    int r = survey_find_mount(bench->path, bench->ctl->key, &mountpoint);
     if (r == 0) {
         if (asprintf(&bench->topic_dir, "%s/%s", mountpoint, bench->name) < 0)
             bench->topic_dir = NULL;

@@ -88,7 +88,7 @@ static int seek_anywhere(struct ctl *ctl, struct seek *seek, enum walrus_whence 
 {
     char *mountpoint;
 
-    int r = survey_find_mount(seek->path, &mountpoint);
+    int r = survey_find_mount(seek->path, ctl->key, &mountpoint);
     if (r < 0)
         return r;
     if (r == WALRUS_EMPTY)

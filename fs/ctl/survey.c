@@ -22,7 +22,29 @@
 #define METRICS  ".walrusfs/metrics"
 #define FUSETYPE "fuse.walrusfs"
 
-int survey_find_mount(const char *path, char **ret_mountpoint)
+/* Whether the mount serves the namespace `key` of its store. */
+static bool has_key(const char *mountpoint, const char *key)
+{
+    char path[PATH_MAX], *line = NULL;
+    size_t room = 0;
+    bool same = key == NULL;
+
+    if (snprintf(path, sizeof(path), "%s/.walrusfs/config", mountpoint) >= (int)sizeof(path))
+        return false;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false; /* dead, or not ours to look at */
+    while (getline(&line, &room, file) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "key ", 4) == 0)
+            same = key != NULL && strcmp(line + 4, key) == 0;
+    }
+    free(line);
+    fclose(file);
+    return same;
+}
+
+int survey_find_mount(const char *path, const char *key, char **ret_mountpoint)
 {
     char real[PATH_MAX], metrics[PATH_MAX];
     struct mntent *entry;
@@ -40,7 +62,8 @@ int survey_find_mount(const char *path, char **ret_mountpoint)
     char *found = NULL;
     int r = WALRUS_EMPTY;
     while (r == WALRUS_EMPTY && (entry = getmntent(table)) != NULL) {
-        if (strcmp(entry->mnt_type, FUSETYPE) != 0 || strcmp(entry->mnt_fsname, real) != 0)
+        if (strcmp(entry->mnt_type, FUSETYPE) != 0 || strcmp(entry->mnt_fsname, real) != 0 ||
+            !has_key(entry->mnt_dir, key))
             continue;
         found = strdup(entry->mnt_dir);
         r = found != NULL ? 0 : -ENOMEM;
@@ -360,7 +383,7 @@ int survey_take(struct ctl *ctl, const char *path, struct survey *ret_survey)
 {
     struct survey survey = {.topics = NULL};
 
-    int r = survey_find_mount(path, &survey.mountpoint);
+    int r = survey_find_mount(path, ctl->key, &survey.mountpoint);
     if (r == 0)
         r = survey_mount(&survey);
     else if (r == WALRUS_EMPTY)

@@ -34,9 +34,9 @@ struct survey {
     uint64_t taken_ns; /* monotonic_ns() */
 };
 
-/* The mountpoint that `path` means: itself, or where the store `path` is mounted; from malloc.
- * WALRUS_EMPTY: neither.  -ENOMEM -ENOENT ... */
-WALRUS_CHECK int survey_find_mount(const char *path, char **ret_mountpoint);
+/* The mountpoint that `path` means: itself, or where the store `path`, of the namespace `key` (NULL:
+ * none), is mounted; from malloc.  WALRUS_EMPTY: neither.  -ENOMEM -ENOENT ... */
+WALRUS_CHECK int survey_find_mount(const char *path, const char *key, char **ret_mountpoint);
 
 /* `path` is a mountpoint or a store.  -EBUSY: in use by somebody who has it mounted elsewhere. */
 WALRUS_CHECK int survey_take(struct ctl *ctl, const char *path, struct survey *ret_survey);

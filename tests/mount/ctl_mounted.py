@@ -56,6 +56,19 @@ def _(m):
     assert "not mounted" in ctl("status", m.store)
 
 
+@case("status of a store whose namespace is mounted is not that of the namespace, unless it is asked for", mounted=False)
+def _(m):
+    m.start()
+    m.topic("outside").append(b"x")
+    m.stop()
+    m.start("-o", "key=tenant")
+    m.topic("inside").append(b"x")
+    shown = parsed("status", m.store)
+    equal((shown["mountpoint"], [t["topic"] for t in shown["topics"]]), (None, ["outside"]))
+    shown = parsed("status", "--key", "tenant", m.store)
+    equal((shown["mountpoint"], [t["topic"] for t in shown["topics"]]), (m.path, ["inside"]))
+
+
 @case("status ends with 2 where entries are damaged, and with 3 where there is no store", allow=".")
 def _(m):
     t = m.topic()
