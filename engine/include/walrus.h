@@ -207,7 +207,7 @@ WALRUS_API WALRUS_CHECK int walrus_set_attr(struct walrus *store, const void *at
 /* A descriptor of the store's directory, owned by the store: for fstatvfs and messages. */
 WALRUS_API int walrus_dirfd(struct walrus *store);
 
-/* ------------------------------------------------------------- the seed's calls, by topic name -- */
+/* ------------------------------------------------------------------------------ by topic name -- */
 /* `topic` is NUL-terminated, 1 to 255 bytes, without '/' and not starting with '.'. */
 
 /*
