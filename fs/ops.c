@@ -441,11 +441,16 @@ static void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int data_only, struct f
         request_submit(request, sync_request);
 }
 
+static bool is_producer(const struct handle *handle)
+{
+    return kind_is(handle->kind, KIND_PRODUCES) && handle->kind != KIND_BATCH;
+}
+
 static void ops_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *info)
 {
     struct handle *handle = handle_of(info);
 
-    if (kind_is(handle->kind, KIND_PRODUCES) && handle->kind != KIND_BATCH)
+    if (is_producer(handle))
         produce_fsync(handle, req);
     else
         ops_fsyncdir(req, ino, data_only, info);
@@ -457,9 +462,7 @@ void ops_close_handle(struct handle *handle, bool ended)
 
     if (atomic_load(&handle->cached))
         handle_drop_cache(handle);
-    if (handle->kind == KIND_FOLLOW || handle->kind == KIND_BATCH)
-        r = stream_fini(handle);
-    else if (kind_is(handle->kind, KIND_PRODUCES))
+    if (is_producer(handle))
         r = produce_fini(handle, ended);
     else if (kind_is(handle->kind, KIND_IS_TEXT))
         free(handle->text.text);
@@ -477,11 +480,6 @@ static bool close_blocks(const struct handle *handle)
     if (kind_is(handle->kind, KIND_PRODUCES))
         return produce_close_blocks(handle);
     return take_close_blocks(handle);
-}
-
-static bool is_producer(const struct handle *handle)
-{
-    return kind_is(handle->kind, KIND_PRODUCES) && handle->kind != KIND_BATCH;
 }
 
 static void release_job(struct job *job)

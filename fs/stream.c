@@ -21,6 +21,7 @@
 #include "record.h"
 #include "reply.h"
 #include "stream.h"
+#include "take.h"
 
 /* A READ of `batch` stops here, so that what it gave one WRITE takes. */
 #define BATCH_SIZE_MAX 1044480u
@@ -48,7 +49,7 @@ void stream_open(struct handle *handle, fuse_req_t req)
         return;
     if (r < 0)
         reply_error(req, r);
-    r = stream_fini(handle); /* nothing is in hand */
+    r = take_fini(handle); /* nothing is in hand */
     (void)r;
     handle_destroy(handle);
 }
@@ -61,20 +62,6 @@ static void stream_drop(struct take *take)
     take->reader = NULL;
     take->delivered = 0;
     take->index = 0;
-}
-
-int stream_fini(struct handle *handle)
-{
-    struct take *take = &handle->take;
-    int r = walrus_reader_close(take->reader);
-
-    take->reader = NULL;
-    if (take->gate != NULL) {
-        gate_unpoll(take->gate, &take->poller);
-        gate_put(take->gate);
-        take->gate = NULL;
-    }
-    return r;
 }
 
 /* -------------------------------------------------------------------------------------- follow */

@@ -2,7 +2,7 @@
 /*
  * stream.h - files that go on for ever: follow, and the reading side of batch.
  *
- * All functions answer their request.
+ * All functions answer their request.  What a handle of theirs holds goes with take_fini().
  */
 #ifndef WALRUSFS_STREAM_H
 #define WALRUSFS_STREAM_H
@@ -11,7 +11,5 @@
 
 void stream_open(struct handle *handle, fuse_req_t req);
 void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags);
-/* As owner of the handle, when it goes. */
-int stream_fini(struct handle *handle);
 
 #endif

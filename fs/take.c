@@ -339,6 +339,24 @@ static void take_read_request(struct request *request)
     request_destroy(request);
 }
 
+/* A READ of what the handle holds, as owner of the serial. */
+static void read_held(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset)
+{
+    if (!take_read_blocks(handle, size, offset)) {
+        int r = take_read_now(handle, req, size, offset, false);
+        WALRUS_ASSERT(r == 0);
+        return;
+    }
+    struct request *request = request_create(handle->mount, req, handle, NULL, 0);
+    if (request == NULL) {
+        serial_leave(&handle->serial, handle->mount->pool);
+        return;
+    }
+    request->size = size;
+    request->offset = offset;
+    request_submit(request, take_read_request);
+}
+
 static void wait_read_finish(struct waiter *waiter)
 {
     struct handle *handle = waiter->handle;
@@ -358,18 +376,7 @@ static void wait_read_finish(struct waiter *waiter)
         serial_leave(&handle->serial, handle->mount->pool);
         return;
     }
-    if (!take_read_blocks(handle, size, 0)) {
-        r = take_read_now(handle, req, size, 0, false);
-        WALRUS_ASSERT(r == 0);
-        return;
-    }
-    struct request *request = request_create(handle->mount, req, handle, NULL, 0);
-    if (request == NULL) {
-        serial_leave(&handle->serial, handle->mount->pool);
-        return;
-    }
-    request->size = size;
-    request_submit(request, take_read_request);
+    read_held(handle, req, size, 0);
 }
 
 /* A READ of `wait` that holds nothing yet; owner of the serial, which passes to who ends it. */
@@ -407,19 +414,7 @@ static void take_read_owned(struct handle *handle, fuse_req_t req, size_t size, 
         wait_read(handle, req, size, flags);
         return;
     }
-    if (!take_read_blocks(handle, size, offset)) {
-        int r = take_read_now(handle, req, size, offset, false);
-        WALRUS_ASSERT(r == 0);
-        return;
-    }
-    struct request *request = request_create(handle->mount, req, handle, NULL, 0);
-    if (request == NULL) {
-        serial_leave(&handle->serial, handle->mount->pool);
-        return;
-    }
-    request->size = size;
-    request->offset = offset;
-    request_submit(request, take_read_request);
+    read_held(handle, req, size, offset);
 }
 
 static void take_read_queued(struct request *request)

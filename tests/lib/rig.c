@@ -135,6 +135,14 @@ void rig_close(struct rig *rig)
     CHECK_INT(walrus_close(walrus), 0);
 }
 
+void rig_close_degraded(struct rig *rig)
+{
+    struct walrus *walrus = rig->walrus;
+
+    rig->walrus = NULL;
+    (void)walrus_close(walrus);
+}
+
 void rig_reopen(struct rig *rig)
 {
     rig_close(rig);
@@ -207,6 +215,17 @@ void rig_copy(const struct rig *rig, struct rig *copy)
     int status;
     CHECK_INT(waitpid(pid, &status, 0), pid);
     CHECK_INT(status, 0);
+}
+
+void rig_kill(struct rig *rig)
+{
+    struct rig killed;
+
+    rig_copy(rig, &killed);
+    rig_fini(rig);
+    *rig = killed;
+    rig->options.report_arg = rig;
+    rig_open(rig);
 }
 
 unsigned rig_reports(struct rig *rig, enum walrus_level level)

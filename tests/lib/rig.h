@@ -71,13 +71,16 @@ void rig_fini(struct rig *rig);
 
 int rig_try_open(struct rig *rig); /* as walrus_open */
 void rig_open(struct rig *rig);
-void rig_close(struct rig *rig); /* expects 0; nothing if it is closed */
+void rig_close(struct rig *rig);          /* expects 0; nothing if it is closed */
+void rig_close_degraded(struct rig *rig); /* whatever it returns */
 void rig_reopen(struct rig *rig);
 
 /* Makes *copy a closed store with the bytes that the files of *rig have now, seen through the page
  * cache: what is left when the process that has it open is killed.  An open store is copied by a
  * child, with all threads of this process stopped, so that the copy is of one moment. */
 void rig_copy(const struct rig *rig, struct rig *copy);
+/* A kill: goes on, open, with what the files of the open store hold now. */
+void rig_kill(struct rig *rig);
 
 unsigned rig_reports(struct rig *rig, enum walrus_level level);
 bool rig_reported(struct rig *rig, const char *text); /* some report contains it */

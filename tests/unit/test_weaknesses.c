@@ -29,26 +29,6 @@ static void teardown(void)
 
 TestSuite(weaknesses, .init = setup, .fini = teardown, .timeout = 60);
 
-/* A kill: goes on with what the files of the open store hold now. */
-static void kill_and_open(void)
-{
-    struct rig killed;
-
-    rig_copy(&s, &killed);
-    rig_fini(&s);
-    s = killed;
-    s.options.report_arg = &s;
-    rig_open(&s);
-}
-
-static void close_degraded(void)
-{
-    struct walrus *walrus = s.walrus;
-
-    s.walrus = NULL;
-    (void)walrus_close(walrus);
-}
-
 /* --------------------------------------------------------------------------- positions (1 to 5) --
  */
 
@@ -74,7 +54,7 @@ Test(weaknesses, polling_an_empty_topic_writes_nothing_and_moves_nothing)
               calls);
     rig_reopen(&s);
     rig_expect_empty(&s, "t");
-    kill_and_open();
+    rig_kill(&s);
     rig_expect_empty(&s, "t");
     rig_close(&s);
     faultos_remove();
@@ -137,7 +117,7 @@ Test(weaknesses, unread_entries_are_not_skipped_by_a_restart)
     rig_append_many(&s, "t", 1, 4, 60000); /* each in a block of its own */
     rig_reopen(&s);
     rig_expect_many(&s, "t", 1, 2, 60000);
-    kill_and_open();
+    rig_kill(&s);
     rig_expect_many(&s, "t", 3, 2, 60000);
     rig_expect_empty(&s, "t");
 }
@@ -151,7 +131,7 @@ Test(weaknesses, a_position_survives_the_removal_of_files_before_it)
         rig_expect_many(&s, "t", taken, 500, 1000);
         CHECK_SOON(rig_topic_stat(&s, "t").first_seq + 200 >= taken + 500);
         if (taken % 1000 == 0)
-            kill_and_open();
+            rig_kill(&s);
         else
             rig_reopen(&s);
     }
@@ -172,7 +152,7 @@ Test(weaknesses, a_refused_name_costs_nobody_anything)
     rig_append(&s, "good", 0, 100);
     CHECK_INT(rig_try_append(&s, name, 0, 100), -ENAMETOOLONG);
     rig_append_many(&s, "good", 1, 2, 60000);
-    kill_and_open();
+    rig_kill(&s);
     rig_expect(&s, "good", 0, 100);
     rig_expect_many(&s, "good", 1, 2, 60000);
 }
@@ -188,7 +168,7 @@ Test(weaknesses, a_first_entry_larger_than_a_block_hides_nothing)
     rig_append(&s, "t", 1, 100);
     rig_append(&s, "t", 2, 2 * large);
     rig_append(&s, "z", 1, 100);
-    kill_and_open();
+    rig_kill(&s);
     rig_append(&s, "t", 3, 100);
     rig_reopen(&s);
     rig_expect(&s, "t", 0, large);
@@ -225,7 +205,7 @@ Test(weaknesses, an_entry_larger_than_a_log_file_overwrites_nobody)
     rig_append(&s, "t", 0, larger);
     rig_append_many(&s, "after", 0, 200, 1000);
     rig_append(&s, "t", 1, larger + 8);
-    kill_and_open();
+    rig_kill(&s);
     rig_expect_many(&s, "before", 0, 200, 1000);
     rig_expect_many(&s, "after", 0, 200, 1000);
     rig_expect(&s, "t", 0, larger);
@@ -383,7 +363,7 @@ Test(weaknesses, a_sync_error_is_not_forgotten)
     CHECK_INT(walrus_sync(s.walrus), -EIO);
     CHECK_INT(rig_topic_stat(&s, "t").durable_seq, 0);
     CHECK_INT(rig_try_append(&s, "t", 1, 100), -EIO);
-    close_degraded();
+    rig_close_degraded(&s);
     faultos_remove();
 }
 
@@ -396,7 +376,7 @@ Test(weaknesses, short_reads_and_writes_are_carried_on)
     rig_append_many(&s, "t", 0, 100, 3000);
     rig_expect_many(&s, "t", 0, 50, 3000);
     rig_reopen(&s);
-    kill_and_open();
+    rig_kill(&s);
     rig_expect_many(&s, "t", 50, 50, 3000);
     rig_close(&s);
     faultos_remove();
@@ -418,7 +398,7 @@ Test(weaknesses, a_background_sync_that_fails_is_seen_by_all)
     CHECK_INT(rig_try_append(&s, "t", 2, 100), -EIO);
     CHECK(rig_reports(&s, WALRUS_ERROR) > 0);
     rig_expect_at(&s, "t", 0, 100);
-    close_degraded();
+    rig_close_degraded(&s);
     faultos_remove();
 }
 
@@ -437,7 +417,7 @@ Test(weaknesses, a_log_file_cut_short_under_the_store_is_eio_and_not_the_end)
     CHECK(rc == -EIO || rc == -EBADMSG);
     rig_expect_at(&s, "t", 1, 1000);
     rig_expect_many(&s, "other", 0, 2, 1000);
-    close_degraded();
+    rig_close_degraded(&s);
 }
 
 /* ------------------------------------------------------------------------------- the field's own

@@ -30,26 +30,6 @@ static void teardown(void)
 
 TestSuite(weaknesses_life, .init = setup, .fini = teardown, .timeout = 60);
 
-/* A kill: goes on with what the files of the open store hold now. */
-static void kill_and_open(void)
-{
-    struct rig killed;
-
-    rig_copy(&s, &killed);
-    rig_fini(&s);
-    s = killed;
-    s.options.report_arg = &s;
-    rig_open(&s);
-}
-
-static void close_degraded(void)
-{
-    struct walrus *walrus = s.walrus;
-
-    s.walrus = NULL;
-    (void)walrus_close(walrus);
-}
-
 /* ------------------------------------------------------------------- files and offsets (19 to 25)
  * -- */
 
@@ -115,7 +95,7 @@ Test(weaknesses_life, a_failed_rewrite_of_metadata_leaves_the_old_in_use)
     CHECK(faultos_failed_count() > 0);
     walrus_topic_unref(topic);
     faultos_disarm();
-    kill_and_open();
+    rig_kill(&s);
     topic = rig_topic(&s, "t");
     walrus_topic_attr(topic, found);
     CHECK(memcmp(attr, found, sizeof(attr)) == 0);
@@ -168,7 +148,7 @@ Test(weaknesses_life, an_entry_whose_offset_cannot_be_stored_is_not_handed_out)
         CHECK_INT(rc, -EIO);
     }
     walrus_group_unref(group);
-    close_degraded();
+    rig_close_degraded(&s);
     faultos_remove();
 }
 
@@ -244,7 +224,7 @@ Test(weaknesses_life, restarts_add_no_log_file)
         if (turn % 2 != 0)
             rig_reopen(&s);
         else
-            kill_and_open();
+            rig_kill(&s);
         rig_append(&s, "t", turn, 100);
     }
     CHECK(dir_file_count(s.dir, ".log") <= files + 1);
@@ -335,7 +315,7 @@ Test(weaknesses_life, the_clock_decides_neither_names_nor_order)
             CHECK(number >= 1 && number < 50);
     }
     CHECK_INT(closedir(dir), 0);
-    kill_and_open();
+    rig_kill(&s);
     rig_expect_many(&s, "t", 0, 2000, 1000);
 }
 
