@@ -90,7 +90,7 @@ static void floor_run(const struct shape *shape, bool faulting, const struct ben
 {
     char *dir = bench_scratch(options), *path;
     size_t count = shape->threads * shape->topics;
-    size_t size = shape->topics > 1 ? WINDOW_SIZE / 8 : WINDOW_SIZE;
+    size_t size = shape->topics > 1 ? WINDOW_SIZE / 32 : WINDOW_SIZE;
     struct floor floor = {.shape = shape, .faulting = faulting};
     floor.windows = calloc(count, sizeof(*floor.windows));
     if (!floor.windows || asprintf(&path, "%s/floor", dir) < 0)

@@ -95,7 +95,8 @@ static void usage(const char *about, const struct bench_options *options)
            "  --seconds S   of one case of one round (%g)\n"
            "  --rounds N    of all cases in turn (%u)\n"
            "  --threads N   where a benchmark can have other numbers than its own\n"
-           "  --dir DIR     where to work; its disk is measured (%s)\n",
+           "  --dir DIR     where to work; its disk is measured (%s)\n"
+           "  --only TEXT   only cases with TEXT in their names, for profiles\n",
            about, options->seconds, options->rounds, options->dir);
 }
 
@@ -110,14 +111,17 @@ static unsigned parse_count(const char *text, unsigned max)
 
 void bench_begin(struct bench *bench, int argc, char **argv, const char *about, double seconds)
 {
-    static const struct option names[] = {
-        {"seconds", required_argument, NULL, 's'}, {"rounds", required_argument, NULL, 'r'},
-        {"threads", required_argument, NULL, 't'}, {"dir", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"seconds", required_argument, NULL, 's'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"dir", required_argument, NULL, 'd'},
+                                          {"only", required_argument, NULL, 'o'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     const char *tmp = getenv("TMPDIR");
     *bench = (struct bench){.options = {.seconds = seconds, .rounds = 5}};
     bench->options.dir = tmp ? tmp : "/var/tmp";
-    for (int c; (c = getopt_long(argc, argv, "s:r:t:d:h", names, NULL)) >= 0;) {
+    for (int c; (c = getopt_long(argc, argv, "s:r:t:d:o:h", names, NULL)) >= 0;) {
         if (c == 's')
             bench->options.seconds = strtod(optarg, NULL);
         else if (c == 'r')
@@ -126,6 +130,8 @@ void bench_begin(struct bench *bench, int argc, char **argv, const char *about, 
             bench->options.threads = parse_count(optarg, 1024);
         else if (c == 'd')
             bench->options.dir = optarg;
+        else if (c == 'o')
+            bench->options.only = optarg;
         else
             usage(about, &bench->options);
         if (c == 'h' || c == '?')
@@ -160,6 +166,12 @@ double bench_median(const double *values, unsigned count)
 static struct bench_result *result_at(const struct bench *bench, size_t idx, unsigned round)
 {
     return &bench->results[idx * bench->options.rounds + round];
+}
+
+static bool case_wanted(const struct bench *bench, size_t idx)
+{
+    const char *only = bench->options.only;
+    return !only || strstr(bench->cases[idx].name, only);
 }
 
 static void print_case(const struct bench *bench, size_t idx)
@@ -206,11 +218,13 @@ void bench_measure(struct bench *bench, const struct bench_case *cases, size_t c
         for (size_t i = 0; i < count; i++) {
             size_t idx = round % 2 ? count - 1 - i : i;
             struct bench_result *result = result_at(bench, idx, round);
-            cases[idx].run(cases[idx].arg, &bench->options, result);
+            if (case_wanted(bench, idx))
+                cases[idx].run(cases[idx].arg, &bench->options, result);
         }
     }
     for (size_t i = 0; i < count; i++)
-        print_case(bench, i);
+        if (case_wanted(bench, i))
+            print_case(bench, i);
 }
 
 static double value_of(const struct bench_result *result, enum bench_what what)
@@ -249,6 +263,8 @@ void bench_ratio(const struct bench *bench, const struct bench_aim *aim)
 {
     size_t a = case_find(bench, aim->a), b = case_find(bench, aim->b);
     double ratios[BENCH_ROUNDS_MAX];
+    if (!case_wanted(bench, a) || !case_wanted(bench, b))
+        return;
     for (unsigned i = 0; i < bench->options.rounds; i++)
         ratios[i] = value_of(result_at(bench, a, i), aim->what) /
                     value_of(result_at(bench, b, i), aim->what);

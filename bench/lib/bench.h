@@ -33,6 +33,7 @@ struct bench_options {
     unsigned rounds;  /* 1 to BENCH_ROUNDS_MAX */
     unsigned threads; /* 0: as the benchmark has it */
     const char *dir;  /* where the scratch directory is made: its disk is what is measured */
+    const char *only; /* a part of the names of the cases to run; NULL: all */
 };
 
 /* What one case of one round gave. */
@@ -68,12 +69,12 @@ struct bench_aim {
     bool at_most; /* `want` is the most, not the least, that is aimed at */
 };
 
-/* Reads --seconds, --rounds, --threads and --dir; `seconds` is the default.  Ends the program on
+/* Reads --seconds, --rounds, --threads, --dir and --only; `seconds` is the default.  Ends the program on
  * anything else, with `about` and the options. */
 void bench_begin(struct bench *bench, int argc, char **argv, const char *about, double seconds);
 /* Runs the cases and prints a line for each. */
 void bench_measure(struct bench *bench, const struct bench_case *cases, size_t count);
-/* Prints the ratio of two cases that were measured. */
+/* Prints the ratio of two cases, if both were measured. */
 void bench_ratio(const struct bench *bench, const struct bench_aim *aim);
 void bench_end(struct bench *bench);
 
