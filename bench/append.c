@@ -21,8 +21,8 @@
 
 #define THREADS     10u
 #define TOPICS      1000u
-#define RECORD_SIZE 40u               /* the engine's header */
-#define WINDOW_SIZE ((size_t)8 << 20) /* of a floor's thread: begun again when it is full */
+#define RECORD_SIZE 40u                /* the engine's header */
+#define WINDOW_SIZE ((size_t)64 << 20) /* of a floor's thread: begun again when it is full */
 
 struct shape {
     unsigned threads;
@@ -90,7 +90,7 @@ static void floor_run(const struct shape *shape, bool faulting, const struct ben
 {
     char *dir = bench_scratch(options), *path;
     size_t count = shape->threads * shape->topics;
-    size_t size = shape->topics > 1 ? WINDOW_SIZE / 32 : WINDOW_SIZE;
+    size_t size = shape->topics > 1 ? WINDOW_SIZE / 64 : WINDOW_SIZE;
     struct floor floor = {.shape = shape, .faulting = faulting};
     floor.windows = calloc(count, sizeof(*floor.windows));
     if (!floor.windows || asprintf(&path, "%s/floor", dir) < 0)
@@ -148,7 +148,7 @@ static void engine_step(struct load_thread *thread)
 static void engine_run(void *arg, const struct bench_options *options, struct bench_result *ret)
 {
     const struct shape *shape = arg;
-    const struct walrus_options how = {.consistency = WALRUS_AT_LEAST_ONCE, .persist_every = 50};
+    const struct walrus_options how = {.fsync = WALRUS_FSYNC_NEVER};
     size_t count = shape->threads * shape->topics;
     char *dir = bench_scratch(options);
     struct walrus *store;

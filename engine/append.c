@@ -35,35 +35,27 @@ int append_check_locked(struct walrus_topic *topic)
     return atomic_load_explicit(&topic->error, memory_order_relaxed);
 }
 
-/* Takes disk space of a block up to `upto`, with zeros; counts it against the topic's limit. */
-static int allocate_upto(struct walrus_topic *topic, struct block *block, uint64_t upto)
-{
-    uint64_t more = upto - block->alloc_end;
-    uint64_t limit = atomic_load_explicit(&topic->limit_now, memory_order_relaxed);
-    if (limit && atomic_load(&topic->disk_bytes) + more > limit)
-        return -ENOSPC;
-    int r = block_allocate(block, upto);
-    if (r == 0)
-        atomic_fetch_add(&topic->disk_bytes, more);
-    return r;
-}
-
 int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint64_t upto,
                            uint64_t now_ns)
 {
     if (upto <= block->alloc_end)
         return 0;
-    /* A busy topic takes twice as much each time, a quiet one begins small again. */
+    /* A busy topic takes twice as much each time, a quiet one begins small again.  At full speed
+     * space is taken in longer steps than it is written with zeros. */
     if (now_ns - topic->chunk_time_ns < 1000000000u)
         topic->chunk_size = MIN(topic->chunk_size * 2, CHUNK_SIZE_MAX);
     else
         topic->chunk_size = CHUNK_SIZE_MIN;
     topic->chunk_time_ns = now_ns;
     uint64_t least = round_up(upto, FORMAT_PAGE_SIZE);
-    uint64_t ahead = MIN(round_up(upto, topic->chunk_size), topic->store->super.block_size);
-    int r = allocate_upto(topic, block, MAX(least, ahead));
-    if ((r == -ENOSPC || r == -EDQUOT) && least < ahead)
-        r = allocate_upto(topic, block, least);
+    /* Chunks are aligned in the file: so are the large pages that the cache makes of them. */
+    uint64_t base = block_file_off(block), full = topic->store->super.block_size;
+    uint64_t step = topic->chunk_size < CHUNK_SIZE_MAX ? topic->chunk_size : SPACE_STEP_MAX;
+    uint64_t ahead = MAX(MIN(round_up(base + upto, topic->chunk_size) - base, full), least);
+    uint64_t space = MAX(MIN(round_up(base + upto, step) - base, full), ahead);
+    int r = block_allocate(topic, block, ahead, space);
+    if ((r == -ENOSPC || r == -EDQUOT) && least < space)
+        r = block_allocate(topic, block, least, least);
     return r;
 }
 
@@ -169,13 +161,13 @@ int append_roll_locked(struct walrus_topic *topic, uint32_t want)
     if (r == 0)
         r = append_enter_locked(block);
     if (r < 0) {
-        atomic_fetch_sub(&topic->disk_bytes, block->alloc_end);
+        atomic_fetch_sub(&topic->disk_bytes, block->space_end);
         space_free(topic->store, block);
         return r;
     }
     append_link_locked(topic, block, true);
     if (tail.block)
-        syncer_mark(topic, true); /* the full one is synced and sealed in any mode */
+        syncer_mark(topic, SYNC_FULL);
     return 0;
 }
 
@@ -297,7 +289,7 @@ int append_done(struct walrus_topic *topic, uint64_t end_seq, bool durable)
         topic_fire(topic);
     if (durable)
         return topic_sync_to(topic, end_seq, false);
-    syncer_mark(topic, false);
+    syncer_mark(topic, SYNC_SCHEDULED);
     return 0;
 }
 

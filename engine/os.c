@@ -20,8 +20,7 @@
 
 #define REWRITE_SIZE 1048576u
 #define SALVAGE_SIZE 4096u
-
-#define ZERO_SIZE 65536u
+#define ZERO_SIZE    262144u
 
 /* The value of `call`, made until it is not interrupted, or -errno. */
 #define RETRY(call)                                                                                \
@@ -169,11 +168,9 @@ int os_writev(int fd, struct iovec *iov, int count, uint64_t off, bool durable)
     return 0;
 }
 
-/* Small pieces on purpose: one large write makes large pages in the cache, and each later small
- * sync then writes a whole one. */
 int os_zero(int fd, uint64_t off, uint64_t size)
 {
-    static const uint8_t zeros[ZERO_SIZE];
+    static uint8_t zeros[ZERO_SIZE]; /* never written, so all of it is the kernel's one zero page */
 
     while (size > 0) {
         size_t piece = MIN(size, sizeof(zeros));

@@ -55,7 +55,7 @@ WALRUS_CHECK int os_write(int fd, const void *buf, size_t size, uint64_t off, bo
 WALRUS_CHECK int os_writev(int fd, struct iovec *iov, int count, uint64_t off,
                            bool durable); /* changes iov */
 WALRUS_CHECK int os_zero(int fd, uint64_t off,
-                         uint64_t size); /* writes zeros, in pieces of 64 KiB at most */
+                         uint64_t size); /* writes zeros, in pieces of 256 KiB at most */
 WALRUS_CHECK int os_map(int fd, uint64_t size, bool writable, uint8_t **ret_addr);
 void os_unmap(uint8_t *addr, uint64_t size);
 WALRUS_CHECK int os_msync(uint8_t *addr, uint64_t off, uint64_t size); /* rounds to pages */

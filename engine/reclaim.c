@@ -80,7 +80,7 @@ static bool retention_lets_go(const struct walrus_topic *topic, const struct blo
     case WALRUS_KEEP_ALL:
         return false;
     case WALRUS_KEEP_SIZE:
-        return disk_bytes >= retention->value + block->alloc_end;
+        return disk_bytes >= retention->value + block->space_end;
     case WALRUS_KEEP_AGE:
         return block->last_time_ns + retention->value * 1000000000u < realtime_ns();
     }
@@ -88,8 +88,9 @@ static bool retention_lets_go(const struct walrus_topic *topic, const struct blo
 }
 
 /* The oldest block, taken off the topic, if it may go.  Under LOCK_GROUPS: no group is made
- * meanwhile. */
-static struct block *victim_locked(struct walrus_topic *topic, bool removed, uint64_t low)
+ * meanwhile.  *ret_early: it may once the entry of the next one is durable. */
+static struct block *victim_locked(struct walrus_topic *topic, bool removed, uint64_t low,
+                                   bool *ret_early)
 {
     struct block *victim = NULL;
     lock_acquire(&topic->blocks_lock);
@@ -99,8 +100,10 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, uin
         struct block *next =
             node->next == &topic->blocks ? NULL : LIST_ENTRY(node->next, struct block, node);
         bool free_of_readers = atomic_load_explicit(&block->refs, memory_order_acquire) == 1;
-        bool done = removed || (next && block_end_seq(block) <= low && next->table_durable &&
+        bool done = removed || (next && block_end_seq(block) <= low &&
                                 retention_lets_go(topic, block, atomic_load(&topic->disk_bytes)));
+        *ret_early = done && !removed && !next->table_durable;
+        done = done && !*ret_early;
         if (done && !free_of_readers)
             atomic_store(&topic->pinned, true);
         if (free_of_readers && done) {
@@ -129,14 +132,17 @@ static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
 {
     bool any = false;
     for (;;) {
+        bool early = false;
         lock_acquire(&topic->groups_lock);
-        struct block *block = victim_locked(topic, removed, groups_low_locked(topic));
+        struct block *block = victim_locked(topic, removed, groups_low_locked(topic), &early);
         lock_release(&topic->groups_lock);
+        if (early)
+            syncer_mark(topic, SYNC_NOW); /* which comes back here */
         if (!block)
             return any;
         any = true;
         atomic_fetch_sub(&topic->disk_bytes,
-                         MIN(block->alloc_end, atomic_load(&topic->disk_bytes)));
+                         MIN(block->space_end, atomic_load(&topic->disk_bytes)));
         space_free(topic->store, block);
     }
 }

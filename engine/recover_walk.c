@@ -364,8 +364,8 @@ static int walk_install(struct walk *w)
     for (size_t i = 0; i < w->kept; i++) {
         struct block *block = w->blocks[i];
         uint32_t end = atomic_load(&block->end);
-        block->alloc_end = (uint32_t)round_up(end, FORMAT_PAGE_SIZE);
-        atomic_fetch_add(&topic->disk_bytes, block->alloc_end);
+        block->space_end = block->alloc_end = (uint32_t)round_up(end, FORMAT_PAGE_SIZE);
+        atomic_fetch_add(&topic->disk_bytes, block->space_end);
         topic->last_time_ns = MAX(topic->last_time_ns, block->last_time_ns);
         if (w->rec->unclean) {
             int r = rewrite_accepted(block);

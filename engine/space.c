@@ -259,15 +259,24 @@ uint64_t block_file_off(const struct block *block)
     return FORMAT_FILE_META_SIZE + (uint64_t)block->idx * block->file->store->super.block_size;
 }
 
-int block_allocate(struct block *block, uint64_t upto)
+int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upto, uint64_t space)
 {
     /* Both: fallocate so that no store into the mapping can find the disk full (ext4 close to full
      * may fault on space that writes only reserved), zeros so that the pages are there to store to.
      */
-    uint64_t off = block_file_off(block) + block->alloc_end, size = upto - block->alloc_end;
-    int r = os_allocate(block->file->fd, off, size);
-    if (r == 0)
-        r = os_zero(block->file->fd, off, size);
+    uint64_t base = block_file_off(block);
+    if (upto > block->space_end) {
+        uint64_t more = space - block->space_end;
+        uint64_t limit = atomic_load_explicit(&topic->limit_now, memory_order_relaxed);
+        if (limit && atomic_load(&topic->disk_bytes) + more > limit)
+            return -ENOSPC;
+        int r = os_allocate(block->file->fd, base + block->space_end, more);
+        if (r < 0)
+            return r;
+        block->space_end = (uint32_t)space;
+        atomic_fetch_add(&topic->disk_bytes, more);
+    }
+    int r = os_zero(block->file->fd, base + block->alloc_end, upto - block->alloc_end);
     if (r == 0)
         block->alloc_end = (uint32_t)upto;
     return r;
@@ -303,7 +312,7 @@ struct block *space_adopt(struct file *file, uint32_t idx, const struct block_in
     atomic_init(&block->end, info->used);
     block->synced_end = info->used;
     block->hint_used = info->used;
-    block->alloc_end = (uint32_t)round_up(info->used, FORMAT_PAGE_SIZE);
+    block->space_end = block->alloc_end = (uint32_t)round_up(info->used, FORMAT_PAGE_SIZE);
     block->sealed = info->state == FORMAT_SEALED;
     block->table_durable = true;
     block->entered = true;
@@ -496,10 +505,10 @@ void space_free(struct walrus *store, struct block *block)
         space_put(store, block, CELL_QUARANTINED);
         return;
     }
-    if (block->alloc_end > 0) {
+    if (block->space_end > 0) {
         r = os_punch(file->fd, block_file_off(block), store->super.block_size);
         if (r == 0)
-            atomic_fetch_add(&store->reclaimed_bytes, block->alloc_end);
+            atomic_fetch_add(&store->reclaimed_bytes, block->space_end);
         else
             report(&store->reporter, WALRUS_WARNING, r, NULL,
                    "wal_%04u.log: the space of block %u cannot be given back to the filesystem",

@@ -71,7 +71,7 @@ static void stage_fini(struct stage *stage)
 {
     for (size_t i = 0; i < stage->block_count; i++) {
         struct block *block = stage->blocks[i];
-        atomic_fetch_sub(&stage->topic->disk_bytes, block->alloc_end);
+        atomic_fetch_sub(&stage->topic->disk_bytes, block->space_end);
         space_free(stage->topic->store, block);
     }
     if (stage->block_count)
@@ -101,19 +101,9 @@ static int stage_block(struct stage *stage)
  * the sizes are known, so what is needed is taken. */
 static int stage_allocate(struct stage *stage, uint64_t upto)
 {
-    struct walrus_topic *topic = stage->topic;
     struct block *block = stage->blocks[stage->block_count - 1];
     uint64_t end = round_up(upto, FORMAT_PAGE_SIZE);
-    if (end <= block->alloc_end)
-        return 0;
-    uint64_t more = end - block->alloc_end;
-    uint64_t limit = atomic_load(&topic->limit_now);
-    if (limit && atomic_load(&topic->disk_bytes) + more > limit)
-        return -ENOSPC;
-    int r = block_allocate(block, end);
-    if (r == 0)
-        atomic_fetch_add(&topic->disk_bytes, more);
-    return r;
+    return end <= block->alloc_end ? 0 : block_allocate(stage->topic, block, end, end);
 }
 
 static int stage_place(struct stage *stage, const struct record_info *info,
@@ -293,7 +283,7 @@ static int stage_commit(struct stage *stage, uint64_t *ret_seq)
         r = stage_commit_locked(stage, ret_seq);
     lock_release(&topic->append_lock);
     if (r == 0)
-        syncer_mark(topic, true); /* there are full blocks to seal */
+        syncer_mark(topic, SYNC_FULL);
     return r;
 }
 

@@ -32,8 +32,9 @@
 #include "sync.h"
 #include "walrus.h"
 
-#define CHUNK_SIZE_MIN   16384u   /* disk space is taken ahead in chunks, from this */
+#define CHUNK_SIZE_MIN   16384u   /* blocks are written with zeros ahead in chunks, from this */
 #define CHUNK_SIZE_MAX   262144u  /* to this, doubling while a topic is busy */
+#define SPACE_STEP_MAX   1048576u /* a busy topic takes its disk space in steps of this */
 #define KNOWN_DAMAGE_MAX 1024u    /* damaged places of a topic that are told apart */
 #define HINT_STEP_BYTES  1048576u /* a synced block's entry is refreshed each so many bytes */
 /* A wholly consumed block with at least this much in it is left behind, so that it can go. */
@@ -80,7 +81,8 @@ struct block {
     uint64_t bytes; /* payload bytes of entries that begin here */
     uint64_t last_time_ns;
     uint32_t count;     /* entries that begin here */
-    uint32_t alloc_end; /* disk space is there, and zero behind `end`, up to here */
+    uint32_t alloc_end; /* written, and zero behind `end`, up to here */
+    uint32_t space_end; /* disk space is there up to here, at least alloc_end */
     bool trim;          /* recovered: what lies behind `end` must be zeroed before an append */
     /* LOCK_TABLE */
     bool entered;       /* an entry of it was written, or may have been */
@@ -243,10 +245,9 @@ struct walrus {
 
     struct lock dirty_lock; /* LOCK_DIRTY */
     pthread_cond_t dirty_cond;
-    struct list dirty;       /* GUARDED: topics to sync, each with a reference */
-    uint64_t dirty_since_ns; /* GUARDED: when the first one came */
-    bool dirty_now;          /* GUARDED: do not wait for the schedule */
-    bool syncer_stop;        /* GUARDED */
+    struct list dirty;     /* GUARDED: topics to sync, each with a reference */
+    uint64_t dirty_due_ns; /* GUARDED: when the first of them wants it */
+    bool syncer_stop;      /* GUARDED */
     pthread_t syncer;
 
     struct lock keeper_lock; /* LOCK_KEEPER */
@@ -286,9 +287,10 @@ struct block *space_adopt(struct file *file, uint32_t idx, const struct block_in
 uint32_t block_seed(const struct walrus *store, const struct file *file, uint32_t idx,
                     uint64_t epoch);
 uint64_t block_file_off(const struct block *block); /* of its first byte in the file */
-/* Takes disk space up to byte `upto` of the block and fills it with zeros; moves alloc_end.
- * -ENOSPC -EDQUOT: as it was */
-WALRUS_CHECK int block_allocate(struct block *block, uint64_t upto);
+/* Fills a block of the topic with zeros up to byte `upto`; takes disk space for it up to `space`
+ * where there is none yet.  -ENOSPC -EDQUOT: also the topic's limit; what was taken stays */
+WALRUS_CHECK int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upto,
+                                uint64_t space);
 /* Writes the block's first entry, not durably yet. */
 WALRUS_CHECK int block_table_activate(struct block *block);
 /* Makes the active entries of blocks of one file durable, in both copies.  Their topics are being
@@ -355,8 +357,13 @@ WALRUS_CHECK int stage_append(struct walrus_topic *topic, const struct iovec *en
 /* syncer.c */
 WALRUS_CHECK int syncer_start(struct walrus *store);
 void syncer_stop(struct walrus *store);
-/* Puts the topic on the list to be synced: by the schedule, or now. */
-void syncer_mark(struct walrus_topic *topic, bool now);
+enum sync_when {
+    SYNC_SCHEDULED, /* as the options say, if they do */
+    SYNC_FULL,      /* there are full blocks to seal: before long in any mode */
+    SYNC_NOW,       /* something waits for it */
+};
+/* Puts the topic on the list to be synced. */
+void syncer_mark(struct walrus_topic *topic, enum sync_when when);
 /* Everything below seq is durable on return; with `settle` the entries of all blocks are too, and
  * the table was told how far they go. */
 WALRUS_CHECK int topic_sync_to(struct walrus_topic *topic, uint64_t seq, bool settle);

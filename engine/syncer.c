@@ -25,6 +25,10 @@
 
 #include "os.h"
 
+/* Without a schedule, full blocks are sealed after about as long as the kernel keeps dirty pages: it
+ * costs no write that would not happen, and bounds what a start after a kill has to walk. */
+#define FULL_WAIT_NS 30000000000u
+
 /* A block as it was when the flush began. */
 struct flush_item {
     struct walrus_topic *topic;
@@ -318,26 +322,39 @@ int walrus_sync(struct walrus *store)
 
 /* --------------------------------------------------------------------------------- schedule -- */
 
-void syncer_mark(struct walrus_topic *topic, bool now)
+/* How long a topic may wait for its sync; UINT64_MAX: for ever. */
+static uint64_t mark_wait_ns(const struct walrus *store, enum sync_when when)
+{
+    const struct walrus_options *options = &store->options;
+    uint64_t schedule =
+        options->fsync == WALRUS_FSYNC_MS ? (uint64_t)options->fsync_ms * 1000000u : UINT64_MAX;
+    switch (when) {
+    case SYNC_SCHEDULED:
+        return schedule;
+    case SYNC_FULL:
+        return MIN(schedule, FULL_WAIT_NS);
+    case SYNC_NOW:
+        break;
+    }
+    return 0;
+}
+
+void syncer_mark(struct walrus_topic *topic, enum sync_when when)
 {
     struct walrus *store = topic->store;
-    if (!now && store->options.fsync != WALRUS_FSYNC_MS)
+    if (when == SYNC_SCHEDULED && (store->options.fsync != WALRUS_FSYNC_MS ||
+                                   atomic_load_explicit(&topic->dirty, memory_order_relaxed)))
         return;
-    bool listed = atomic_load_explicit(&topic->dirty, memory_order_relaxed);
-    if (listed && !now)
-        return;
+    uint64_t due = monotonic_ns() + mark_wait_ns(store, when);
     lock_acquire(&store->dirty_lock);
-    bool wake = now && !store->dirty_now;
-    if (!atomic_exchange(&topic->dirty, true)) {
-        if (list_empty(&store->dirty)) {
-            store->dirty_since_ns = monotonic_ns();
-            wake = true;
-        }
+    if (list_empty(&store->dirty))
+        store->dirty_due_ns = UINT64_MAX;
+    if (!atomic_exchange(&topic->dirty, true))
         list_push_back(&store->dirty, &walrus_topic_ref(topic)->dirty_node);
-    }
-    store->dirty_now |= now;
-    if (wake)
+    if (due < store->dirty_due_ns) {
+        store->dirty_due_ns = due;
         pthread_cond_signal(&store->dirty_cond);
+    }
     lock_release(&store->dirty_lock);
 }
 
@@ -359,7 +376,7 @@ static void syncer_run(struct walrus *store, struct list *dirty, size_t count)
             topic->syncing = true;
         lock_release(&topic->sync_lock);
         if (busy && !skip)
-            syncer_mark(topic, false);
+            syncer_mark(topic, SYNC_FULL);
         if (busy || skip) {
             walrus_topic_unref(topic);
             continue;
@@ -386,17 +403,15 @@ static void syncer_run(struct walrus *store, struct list *dirty, size_t count)
 static void *syncer_main(void *arg)
 {
     struct walrus *store = arg;
-    uint64_t wait_ns = (uint64_t)store->options.fsync_ms * 1000000u;
     lock_acquire(&store->dirty_lock);
     for (;;) {
         while (list_empty(&store->dirty) && !store->syncer_stop)
             cond_wait(&store->dirty_cond, &store->dirty_lock);
         if (list_empty(&store->dirty))
             break;
-        uint64_t due = store->dirty_since_ns + wait_ns;
-        if (!store->syncer_stop && !store->dirty_now &&
-            !cond_wait_until(&store->dirty_cond, &store->dirty_lock, due))
-            continue;
+        if (!store->syncer_stop &&
+            !cond_wait_until(&store->dirty_cond, &store->dirty_lock, store->dirty_due_ns))
+            continue; /* one came that is due earlier, maybe */
         struct list dirty;
         size_t count = 0;
         list_init(&dirty);
@@ -406,7 +421,6 @@ static void *syncer_main(void *arg)
             list_push_back(&dirty, node);
             count++;
         }
-        store->dirty_now = false;
         lock_release(&store->dirty_lock);
         syncer_run(store, &dirty, count);
         lock_acquire(&store->dirty_lock);

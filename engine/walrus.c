@@ -462,7 +462,7 @@ static void threads_prime(struct walrus *store)
         bool unsynced = atomic_load(&topic->durable_seq) < tail.seq ||
                         (topic->sync_block && atomic_load(&topic->sync_block->next));
         if (unsynced)
-            syncer_mark(topic, true);
+            syncer_mark(topic, SYNC_NOW);
         if (tail.block)
             keeper_mark(topic);
         walrus_topic_unref(topic);

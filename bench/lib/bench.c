@@ -3,6 +3,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -179,6 +180,7 @@ static void print_case(const struct bench *bench, size_t idx)
     const struct bench_case *one = &bench->cases[idx];
     unsigned rounds = bench->options.rounds;
     double rates[BENCH_ROUNDS_MAX], bytes[BENCH_ROUNDS_MAX], sorted[BENCH_ROUNDS_MAX];
+    double cpu[BENCH_ROUNDS_MAX];
     size_t memory = 0;
     struct hist *all = calloc(1, sizeof(*all));
     if (!all)
@@ -187,6 +189,7 @@ static void print_case(const struct bench *bench, size_t idx)
         const struct bench_result *result = result_at(bench, idx, i);
         rates[i] = result->rate;
         bytes[i] = result->byte_rate;
+        cpu[i] = result->cpu_ns;
         memory = result->memory_size > memory ? result->memory_size : memory;
         hist_merge(all, &result->hist);
     }
@@ -195,6 +198,8 @@ static void print_case(const struct bench *bench, size_t idx)
            bench_median(rates, rounds), sorted[0], sorted[rounds - 1]);
     if (bytes[0] > 0)
         printf(" bytes=%.6g", bench_median(bytes, rounds));
+    if (cpu[0] > 0)
+        printf(" cpu_ns=%.4g", bench_median(cpu, rounds));
     if (all->count)
         printf(" p50_us=%.6g p99_us=%.6g p999_us=%.6g max_us=%.6g",
                (double)hist_percentile(all, 0.5) / 1e3, (double)hist_percentile(all, 0.99) / 1e3,
@@ -203,6 +208,15 @@ static void print_case(const struct bench *bench, size_t idx)
         printf(" kib=%zu", memory / 1024);
     putchar('\n');
     free(all);
+}
+
+/* What earlier cases left to be written would be written during the next one. */
+static void settle(const struct bench *bench)
+{
+    int fd = open(bench->options.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || syncfs(fd) != 0)
+        bench_die("%s: %s", bench->options.dir, strerror(errno));
+    close(fd);
 }
 
 void bench_measure(struct bench *bench, const struct bench_case *cases, size_t count)
@@ -218,8 +232,10 @@ void bench_measure(struct bench *bench, const struct bench_case *cases, size_t c
         for (size_t i = 0; i < count; i++) {
             size_t idx = round % 2 ? count - 1 - i : i;
             struct bench_result *result = result_at(bench, idx, round);
-            if (case_wanted(bench, idx))
+            if (case_wanted(bench, idx)) {
+                settle(bench);
                 cases[idx].run(cases[idx].arg, &bench->options, result);
+            }
         }
     }
     for (size_t i = 0; i < count; i++)

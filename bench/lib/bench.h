@@ -8,7 +8,8 @@
  *
  * Printed are a table for people and lines for scripts/bench-report, one a case and one a ratio:
  *
- *     case=NAME unit=UNIT median=R low=R high=R [bytes=R] [p50_us= p99_us= p999_us= max_us=] [kib=]
+ *     case=NAME unit=UNIT median=R low=R high=R [bytes=R] [cpu_ns=R]
+ *         [p50_us=R p99_us=R p999_us=R max_us=R] [kib=R]
  *     aim=N name=NAME ratio=R median=R low=R high=R rounds=N want=R rule=least|most a=NAME b=NAME
  *
  * `ratio` is the median of the rounds' ratios, as is `median`; low and high are the spread.  N is the
@@ -40,6 +41,7 @@ struct bench_options {
 struct bench_result {
     double rate;        /* per second */
     double byte_rate;   /* per second; 0: not of interest */
+    double cpu_ns;      /* of the process, for each operation; 0: not of interest */
     size_t memory_size; /* bytes; 0: not of interest */
     struct hist hist;   /* of nanoseconds; empty: not of interest */
 };

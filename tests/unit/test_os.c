@@ -224,20 +224,20 @@ static ssize_t note_write(int file, const struct iovec *iov, int count, off_t of
     return os_system.pwritev2(file, iov, count, off, flags);
 }
 
-Test(os, zero_overwrites_in_pieces_of_at_most_64_kib)
+Test(os, zero_overwrites_in_pieces_of_at_most_256_kib)
 {
     struct os_ops ops = os_system;
-    uint8_t *expected = malloc(200000);
+    uint8_t *expected = malloc(500000);
 
-    memset(expected, 0xaa, 200000);
-    cr_assert_eq(os_write(fd, expected, 200000, 0, false), 0);
-    memset(expected + 1000, 0, 150000);
+    memset(expected, 0xaa, 500000);
+    cr_assert_eq(os_write(fd, expected, 500000, 0, false), 0);
+    memset(expected + 1000, 0, 400000);
     ops.pwritev2 = note_write;
     os = &ops;
-    cr_assert_eq(os_zero(fd, 1000, 150000), 0);
+    cr_assert_eq(os_zero(fd, 1000, 400000), 0);
     os = &os_system;
-    cr_assert_eq(largest_write, 65536);
-    check_file(expected, 200000);
+    cr_assert_eq(largest_write, 262144);
+    check_file(expected, 500000);
     free(expected);
 }
 
@@ -260,9 +260,9 @@ Test(os, allocate_writes_zeros_where_the_filesystem_cannot_allocate)
     struct stat st;
     faultos_arm(&(struct faultos_rule){
         .kind = FAULTOS_ALLOCATE, .nth = 1, .error = EOPNOTSUPP, .forever = true});
-    cr_assert_eq(os_allocate(fd, 4096, 100000), 0);
+    cr_assert_eq(os_allocate(fd, 4096, 300000), 0);
     cr_assert_eq(os_fstat(fd, &st), 0);
-    cr_assert_eq(st.st_size, 104096);
+    cr_assert_eq(st.st_size, 304096);
     cr_assert_eq(faultos_count(FAULTOS_WRITE), 2);
 }
 

@@ -79,6 +79,33 @@ Test(reclaim, a_topic_that_is_consumed_as_it_comes_stays_small)
     CHECK_SOON(dir_disk_size(s.dir) <= FEW_BLOCKS);
 }
 
+Test(reclaim, without_a_schedule_full_blocks_wait_until_they_are_consumed)
+{
+    rig_close(&s);
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+    s.options.consistency = WALRUS_AT_LEAST_ONCE;
+    s.options.persist_every = 1000000;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 5000, 1000);
+    sleep_ms(100);
+    CHECK_INT(rig_stat(&s).sync_count, 0);
+    rig_expect_many(&s, "t", 0, 5000, 1000);
+    CHECK_SOON(dir_disk_size(s.dir) <= FEW_BLOCKS);
+}
+
+Test(reclaim, without_a_schedule_a_block_does_not_wait_for_a_sync_of_the_next_one)
+{
+    const unsigned in_block = RIG_BLOCK_SIZE / (1000 + RIG_RECORD_SIZE);
+    rig_close(&s);
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, in_block, 1000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_append_many(&s, "t", in_block, 1, 1000);
+    rig_expect_many(&s, "t", 0, in_block, 1000);
+    CHECK_SOON(first_seq("t") == in_block);
+}
+
 Test(reclaim, what_was_consumed_before_a_restart_goes_after_it)
 {
     rig_append_many(&s, "t", 0, 3000, 1000);
