@@ -77,7 +77,7 @@ static struct block *flush_first(struct walrus_topic *topic)
 static int item_compare(const void *a, const void *b)
 {
     const struct flush_item *x = a, *y = b;
-    uintptr_t p = (uintptr_t)x->block->file, q = (uintptr_t)y->block->file;
+    uint32_t p = x->block->file->number, q = y->block->file->number;
     return p < q ? -1 : p > q;
 }
 

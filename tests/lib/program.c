@@ -13,8 +13,6 @@ enum {
     HOLDS_MAX = 6,
     BLOBS_MAX = 2,
     BATCH_MAX = 40,
-    SIZE_MAX_APPEND = 200000,
-    SIZE_MAX_BLOB = 2500000,
     NOTES_MAX = 48,
 };
 
@@ -39,6 +37,8 @@ struct blob {
 struct rig program_rig;
 struct oracle program_now;
 uint64_t program_random;
+uint32_t program_append_max, program_blob_max;
+bool program_verbose;
 static struct hold holds[HOLDS_MAX];
 static struct blob blobs[BLOBS_MAX];
 static uint32_t tag_next, name_next;
@@ -60,8 +60,11 @@ __attribute__((format(printf, 1, 2))) void program_note(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    vsnprintf(notes[note_count++ % NOTES_MAX], sizeof(notes[0]), format, args);
+    char *note = notes[note_count++ % NOTES_MAX];
+    vsnprintf(note, sizeof(notes[0]), format, args);
     va_end(args);
+    if (program_verbose)
+        fprintf(stderr, "  %s\n", note);
 }
 
 void program_print_notes(void)
@@ -75,7 +78,23 @@ void program_init(uint64_t seed)
     program_random = seed;
     note_count = tag_next = name_next = 0;
     memset(&program_now, 0, sizeof(program_now));
+    program_append_max = 200000;
+    program_blob_max = 2500000;
     rig_init(&program_rig);
+}
+
+void program_choose_options(void)
+{
+    program_now.strict = program_chance(50);
+    program_now.persist_every = 1 + (uint32_t)program_dice(5);
+    program_rig.options.blocks_per_file = 1 + (uint32_t)program_dice(8);
+    program_rig.options.consistency = program_now.strict ? WALRUS_STRICT : WALRUS_AT_LEAST_ONCE;
+    program_rig.options.persist_every = program_now.persist_every;
+    program_rig.options.fsync = (enum walrus_fsync)program_dice(3);
+    program_rig.options.fsync_ms = program_chance(50) ? 1 + (uint32_t)program_dice(20) : 3600000;
+    program_note("strict %d, persist_every %u, fsync %d, fsync_ms %u, %u blocks a file",
+                 program_now.strict, program_now.persist_every, (int)program_rig.options.fsync,
+                 program_rig.options.fsync_ms, program_rig.options.blocks_per_file);
 }
 
 /* ---------------------------------------------------------------------------------- choosing -- */
@@ -174,7 +193,8 @@ static void op_append(void)
     if (topic == NULL || topic->count + BATCH_MAX > ORACLE_ENTRIES)
         return;
     size_t count = program_chance(60) ? 1 : 1 + program_dice(BATCH_MAX);
-    uint32_t max = count == 1 || program_chance(10) ? SIZE_MAX_APPEND : 6000;
+    uint32_t max = count == 1 || program_chance(10) ? program_append_max : 6000;
+    max = max < program_append_max ? max : program_append_max;
     bool durable = program_chance(15);
     for (size_t i = 0; i < count; i++) {
         entries[i].iov_len = pick_size(max);
@@ -243,8 +263,8 @@ static void op_blob(void)
     if (blob->blob == NULL) {
         struct walrus_topic *ref = topic_ref(topic);
         *blob = (struct blob){.t = (size_t)(topic - program_now.topics), .tag = tag_next++};
-        blob->size =
-            program_chance(20) ? (uint32_t)program_dice(SIZE_MAX_BLOB) : pick_size(SIZE_MAX_APPEND);
+        blob->size = program_chance(20) ? (uint32_t)program_dice(program_blob_max)
+                                        : pick_size(program_append_max);
         blob->data = malloc(blob->size + 1);
         CHECK(blob->data != NULL);
         payload_fill(ORACLE_SEED, "", blob->tag, blob->data, blob->size);
@@ -755,6 +775,30 @@ void program_give_back(void)
 {
     holds_close();
     blobs_abort(NULL);
+}
+
+void program_open(void)
+{
+    program_note("open");
+    rig_open(&program_rig);
+    /* what was read is durable, offsets at once */
+    for (size_t t = 0; t < ORACLE_TOPICS; t++)
+        for (size_t g = 0; g < ORACLE_GROUPS; g++)
+            oracle_stored(&program_now.topics[t], &program_now.topics[t].groups[g]);
+}
+
+void program_close(void)
+{
+    program_give_back();
+    program_note("close");
+    rig_close(&program_rig);
+    oracle_synced(&program_now);
+}
+
+void program_reopen(void)
+{
+    program_close();
+    program_open();
 }
 
 void program_drain(void)

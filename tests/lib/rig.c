@@ -281,10 +281,15 @@ bool payload_same(uint64_t seed, const char *topic, uint64_t seq, const void *da
     uint64_t state = payload_state(seed, topic, seq);
     const uint8_t *from = data;
 
-    for (size_t done = 0; done < size; done += 8) {
-        uint64_t word = mix_next(&state);
-        if (memcmp(from + done, &word, size - done < 8 ? size - done : 8) != 0)
+    for (; size >= 8; from += 8, size -= 8) {
+        uint64_t word = mix_next(&state), found;
+        memcpy(&found, from, 8);
+        if (found != word)
             return false;
+    }
+    if (size > 0) {
+        uint64_t word = mix_next(&state);
+        return memcmp(from, &word, size) == 0;
     }
     return true;
 }

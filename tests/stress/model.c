@@ -92,24 +92,6 @@ static void crash_end(void)
     crash.image = crash.durable = NULL;
 }
 
-static void store_open(void)
-{
-    program_note("open");
-    rig_open(&program_rig);
-    /* what was read is durable, offsets at once */
-    for (size_t t = 0; t < ORACLE_TOPICS; t++)
-        for (size_t g = 0; g < ORACLE_GROUPS; g++)
-            oracle_stored(&program_now.topics[t], &program_now.topics[t].groups[g]);
-}
-
-static void store_close(void)
-{
-    program_give_back();
-    program_note("close");
-    rig_close(&program_rig);
-    oracle_synced(&program_now);
-}
-
 /* The call in which the crash fell moved no group and changed no name: what a killed process left
  * is then, but for entries and offsets, as durable as it looks. */
 static bool crash_was_plain(void)
@@ -147,7 +129,7 @@ static void crash_adopt(const struct oracle *found)
                     *state = ORACLE_SOFT;
             }
     }
-    store_close();
+    program_close();
     powercut_remove();
     tmpdir_destroy(program_rig.dir_made);
     program_rig.dir_made = crash.image;
@@ -158,7 +140,7 @@ static void crash_adopt(const struct oracle *found)
     program_now = before = left;
     if ((plain || !killed) && program_chance(60))
         crash_arm(60);
-    store_open();
+    program_open();
 }
 
 /* Checks the image of a crash that has come. */
@@ -189,11 +171,11 @@ static void op_reopen(void)
 {
     struct rig copy;
 
-    store_close();
+    program_close();
     rig_copy(&program_rig, &copy);
     oracle_check_flip(&copy, &program_now, &program_random);
     rig_fini(&copy);
-    store_open();
+    program_open();
 }
 
 /* ----------------------------------------------------------------------------------- programs --
@@ -217,16 +199,7 @@ static void program_run(uint64_t seed)
 {
     program_seed = seed;
     program_init(seed);
-    program_now.strict = program_chance(50);
-    program_now.persist_every = 1 + (uint32_t)program_dice(5);
-    program_rig.options.blocks_per_file = 1 + (uint32_t)program_dice(8);
-    program_rig.options.consistency = program_now.strict ? WALRUS_STRICT : WALRUS_AT_LEAST_ONCE;
-    program_rig.options.persist_every = program_now.persist_every;
-    program_rig.options.fsync = (enum walrus_fsync)program_dice(3);
-    program_rig.options.fsync_ms = program_chance(50) ? 1 + (uint32_t)program_dice(20) : 3600000;
-    program_note("strict %d, persist_every %u, fsync %d, fsync_ms %u, %u blocks a file",
-                 program_now.strict, program_now.persist_every, (int)program_rig.options.fsync,
-                 program_rig.options.fsync_ms, program_rig.options.blocks_per_file);
+    program_choose_options();
     powercut_install(program_rig.dir, NULL);
     rig_open(&program_rig);
     unsigned crash_percent = (unsigned)program_dice(20);
