@@ -63,6 +63,7 @@ struct check {
     size_t file_count;
     struct check_place *places; /* by topic, then block_seq */
     size_t place_count, place_room;
+    uint64_t digest;      /* of the metadata as it was read: disk-format.md, section 3 */
     uint64_t done, total; /* bytes, for progress */
 };
 

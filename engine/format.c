@@ -110,6 +110,19 @@ uint32_t format_seed_slot(const uint8_t uuid[16], uint32_t slot, uint32_t copy)
     return seed_u32(seed_u32(crc32c(0, uuid, UUID_SIZE), slot), copy);
 }
 
+uint64_t format_digest(enum format_digest_kind kind, uint64_t which, uint64_t value)
+{
+    const struct le64 fields[] = {le64_put(which), le64_put(value)};
+    uint32_t low, high;
+
+    if (value == 0)
+        return 0;
+    /* Two CRCs of different seeds, mixed: a CRC alone is linear, and sums of it would be too. */
+    low = crc32c((uint32_t)kind, fields, sizeof(fields));
+    high = crc32c(~(uint32_t)kind, fields, sizeof(fields));
+    return ((uint64_t)high << 32 | low) * 0x9e3779b97f4a7c15u ^ (value + which);
+}
+
 /* ------------------------------------------------------------------------------------- SUPER -- */
 
 static bool geometry_ok(uint32_t block_size, uint32_t blocks_per_file)
@@ -136,6 +149,7 @@ void format_super_encode(struct format_super *out, const struct super_info *info
     memcpy(out->uuid, info->uuid, sizeof(out->uuid));
     out->created_ns = le64_put(info->created_ns);
     out->topic_id_next = le64_put(info->topic_id_next);
+    out->digest = le64_put(info->digest);
     out->crc = le32_put(checksum(0, out, sizeof(*out), offsetof(struct format_super, crc)));
 
     WALRUS_ASSERT(format_super_decode(out, sizeof(*out), &back) == 0);
@@ -143,7 +157,7 @@ void format_super_encode(struct format_super *out, const struct super_info *info
     WALRUS_ASSERT(back.incompat == info->incompat && back.block_size == info->block_size);
     WALRUS_ASSERT(back.blocks_per_file == info->blocks_per_file && back.clean == info->clean);
     WALRUS_ASSERT(back.generation == info->generation && back.created_ns == info->created_ns);
-    WALRUS_ASSERT(back.topic_id_next == info->topic_id_next);
+    WALRUS_ASSERT(back.topic_id_next == info->topic_id_next && back.digest == info->digest);
     WALRUS_ASSERT(memcmp(back.uuid, info->uuid, sizeof(back.uuid)) == 0);
 }
 
@@ -172,6 +186,7 @@ int format_super_decode(const void *data, size_t size, struct super_info *ret_in
     info.generation = le64_get(raw.generation);
     info.created_ns = le64_get(raw.created_ns);
     info.topic_id_next = le64_get(raw.topic_id_next);
+    info.digest = le64_get(raw.digest);
     memcpy(info.uuid, raw.uuid, sizeof(info.uuid));
     if (!geometry_ok(info.block_size, info.blocks_per_file) || info.clean > 1)
         return -EBADMSG;

@@ -45,8 +45,8 @@ struct format_super {
     struct le32 crc, version, compat, ro_compat, incompat, block_size, blocks_per_file, clean;
     struct le64 generation;
     uint8_t uuid[16];
-    struct le64 created_ns, topic_id_next;
-    uint8_t reserved[4016];
+    struct le64 created_ns, topic_id_next, digest;
+    uint8_t reserved[4008];
 };
 
 struct format_file {
@@ -105,7 +105,7 @@ struct format_slot {
 /* The same, decoded. */
 struct super_info {
     uint32_t compat, ro_compat, incompat, block_size, blocks_per_file, clean;
-    uint64_t generation, created_ns, topic_id_next;
+    uint64_t generation, created_ns, topic_id_next, digest;
     uint8_t uuid[16];
 };
 
@@ -133,6 +133,11 @@ uint32_t format_seed_record(const uint8_t uuid[16], const uint8_t salt[16], uint
 uint32_t format_seed_registry(const uint8_t uuid[16]);
 uint32_t format_seed_regrec(const uint8_t uuid[16], const uint8_t salt[16], uint64_t off);
 uint32_t format_seed_slot(const uint8_t uuid[16], uint32_t slot, uint32_t copy);
+
+/* What goes into the digest of SUPER, a sum over the metadata: `value` is how far thing number
+ * `which` of its kind has come; 0 adds nothing. */
+enum format_digest_kind { FORMAT_DIGEST_BLOCK, FORMAT_DIGEST_SLOT, FORMAT_DIGEST_REGISTRY };
+uint64_t format_digest(enum format_digest_kind kind, uint64_t which, uint64_t value);
 
 void format_super_encode(struct format_super *out, const struct super_info *info);
 /* Also -EPROTONOSUPPORT for a version or incompat bits that are not known, when the CRC holds. */

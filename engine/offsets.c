@@ -147,6 +147,11 @@ static int load_slot(struct offsets *offsets, uint32_t slot_idx, const uint8_t *
         if (results[copy] < 0 || (results[copy] == 0 && values[copy].topic_id != 0))
             slot->stale = true;
     }
+    /* The second step of a slot goes into the copy that is still zero: one that is zero beside a
+     * later step was wiped. */
+    for (uint32_t copy = 0; copy < 2; copy++)
+        if (results[copy] == WALRUS_EMPTY && results[!copy] == 0 && generations[!copy] > 1)
+            results[copy] = -EBADMSG;
     any_good = results[0] == 0 || results[1] == 0;
     any_bad = results[0] < 0 || results[1] < 0;
     slot->both = results[0] == 0 && results[1] == 0 && values[0].topic_id != 0 &&
@@ -337,6 +342,18 @@ enum offsets_slot_state offsets_get(const struct offsets *offsets, uint32_t slot
         range->end = range->first + (uint32_t)word[i];
     }
     return (enum offsets_slot_state)head.state;
+}
+
+uint64_t offsets_digest(const struct offsets *offsets)
+{
+    struct lock *lock = (struct lock *)&offsets->lock;
+    uint64_t sum = 0;
+
+    lock_acquire(lock);
+    for (uint32_t i = 0; i < offsets->slot_count; i++)
+        sum += format_digest(FORMAT_DIGEST_SLOT, i, offsets->slots[i].generation);
+    lock_release(lock);
+    return sum;
 }
 
 uint32_t offsets_slot_count(const struct offsets *offsets)

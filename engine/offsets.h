@@ -55,6 +55,8 @@ enum offsets_slot_state {
 /* What slot `slot` (any number; beyond the end: OFFSETS_NONE) held when the file was opened. */
 enum offsets_slot_state offsets_get(const struct offsets *offsets, uint32_t slot,
                                     struct offset_value *ret_value);
+/* Sum of format_digest() over the slots: which generation each has reached. */
+uint64_t offsets_digest(const struct offsets *offsets);
 uint32_t offsets_slot_count(const struct offsets *offsets);
 
 /* After recovery: frees the memory of what was read.  offsets_get may not be called any more. */

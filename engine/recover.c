@@ -200,6 +200,10 @@ static int recover_entry(struct recovery *rec, struct file *file, uint32_t idx, 
         if (result[copy] >= 0 && (best < 0 || info[copy].generation > info[best].generation))
             best = (int)copy;
     }
+    /* The second entry of a block's use goes into the copy that the first did not. */
+    if (best >= 0 && result[best ^ 1] == WALRUS_EMPTY && info[best].state != FORMAT_FREE &&
+        info[best].generation > 1)
+        result[best ^ 1] = -EBADMSG;
     struct cell *cell = &file->cells[idx];
     if (best < 0) {
         report(&store->reporter, WALRUS_ERROR, -EBADMSG, NULL,
@@ -530,6 +534,11 @@ static int recover_groups(struct walrus_topic *topic)
             r = group_restore(group, &value);
         if (r < 0)
             return r;
+        if (known && value.offset < first)
+            report(&store->reporter, WALRUS_WARNING, -EBADMSG, topic->name,
+                   "group \"%s\" was at entry %llu, and what is there begins with %llu: what lies "
+                   "between was consumed, or is lost",
+                   group->name, (unsigned long long)value.offset, (unsigned long long)first);
         if (group->low < first) {
             /* Ranges below go too: the oldest entry starts anew. */
             uint64_t counted;
@@ -623,6 +632,23 @@ static int recover_topics(struct recovery *rec)
     return r;
 }
 
+/* A store that was closed has just the metadata that it had then.  Sectors that hold what they held
+ * earlier, or nothing, are valid all the same and only this tells.  What was open is walked then, as
+ * after a crash; offsets can only be used as they are. */
+static void digest_check(struct recovery *rec)
+{
+    struct walrus *store = rec->store;
+    if (!store->super.clean || !store->super.digest || store->super.digest == store_digest(store))
+        return;
+    report(&store->reporter, WALRUS_ERROR, -EBADMSG, NULL,
+           "the metadata is not what it was when the store was closed: some of it is damaged, or "
+           "older; groups may be given entries again, and changes of topics may be undone");
+    rec->unclean = !store->read_only;
+    rec->walk = true;
+    for (size_t i = 0; i < rec->found_count; i++)
+        rec->found[i].walk = true;
+}
+
 /* A store with topics has an offset file: one that went missing is told, not just made again. */
 static int offsets_check(struct walrus *store)
 {
@@ -667,6 +693,8 @@ int recover(struct walrus *store)
         r = os_fsync(store->dirfd);
     if (r == 0)
         r = recover_files(&rec);
+    if (r == 0)
+        digest_check(&rec);
     if (r == 0)
         r = recover_topics(&rec);
     if (r == 0) {

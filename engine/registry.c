@@ -616,6 +616,14 @@ int registry_barrier(struct registry *registry)
     return registry->journal.fd < 0 ? 0 : os_rewrite(registry->journal.fd);
 }
 
+uint64_t registry_digest(const struct registry *registry)
+{
+    const struct journal *journal = &registry->journal;
+    uint64_t salt = crc32c(0, journal->salt, sizeof(journal->salt));
+
+    return format_digest(FORMAT_DIGEST_REGISTRY, salt, journal->fd < 0 ? 0 : journal->end);
+}
+
 void registry_close(struct registry *registry)
 {
     if (registry == NULL)

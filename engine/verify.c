@@ -146,6 +146,14 @@ static int check_super(struct check *c)
     for (uint32_t copy = 0; copy < 2; copy++)
         result[copy] = super_copy(c, fd, copy, &info[copy]);
     os_close(fd);
+    if (size < 2 * sizeof(struct format_super))
+        check_damage(c,
+                     (struct walrus_damage){.cost = WALRUS_COST_NOTHING,
+                                            .file = "SUPER",
+                                            .block = -1,
+                                            .off = size,
+                                            .size = 2 * sizeof(struct format_super) - size},
+                     "cut short; what lay behind counts as zeros");
     for (uint32_t copy = 0; copy < 2; copy++)
         if (result[copy] < 0 && result[copy] != -EBADMSG)
             return result[copy];
@@ -298,6 +306,20 @@ static int check_records(struct check *c)
     return r;
 }
 
+/* A store that was closed has just the metadata that it had then: what is older is valid, too. */
+static void check_digest(struct check *c)
+{
+    uint64_t digest = c->digest ? c->digest : 1;
+    if (!c->super.clean || c->live || !c->super.digest || digest == c->super.digest)
+        return;
+    for (size_t i = 0; i < c->place_count; i++)
+        c->places[i].exact = false;
+    if (c->result.damage_count == 0)
+        check_damage(
+            c, (struct walrus_damage){.cost = WALRUS_COST_OFFSET, .file = "SUPER", .block = -1},
+            "the metadata is not what it was when the store was closed: some of it is older");
+}
+
 static int check_all(struct check *c)
 {
     int r = lock_share(c);
@@ -311,6 +333,8 @@ static int check_all(struct check *c)
         r = check_offsets(c);
     for (size_t i = 0; r == 0 && i < c->file_count; i++)
         r = check_file_meta(c, i);
+    if (r == 0)
+        check_digest(c);
     if (r == 0)
         r = check_records(c);
     c->result.file_count = c->file_count;

@@ -202,6 +202,7 @@ static int registry_records(struct check *c, const uint8_t salt[16], const uint8
         off += extent;
         end = off;
     }
+    c->digest += format_digest(FORMAT_DIGEST_REGISTRY, crc32c(0, salt, 16), end);
     while (size > end && data[size - 1] == 0)
         size--;
     /* A change that a crash cut short is no damage, and one that is being written is none either. */
@@ -322,7 +323,12 @@ static void check_slot(struct slots *slots, uint32_t slot)
     int result[2];
     for (uint32_t copy = 0; copy < 2; copy++)
         result[copy] = slot_decode(slots, slot, copy, &value[copy], &generation[copy]);
+    for (uint32_t copy = 0; copy < 2; copy++) /* zero beside a later step: it was wiped */
+        if (result[copy] == WALRUS_EMPTY && result[!copy] == 0 && generation[!copy] > 1)
+            result[copy] = -EBADMSG;
     uint32_t best = result[0] != 0 || (result[1] == 0 && generation[1] > generation[0]);
+    if (result[best] == 0)
+        slots->c->digest += format_digest(FORMAT_DIGEST_SLOT, slot, generation[best]);
     bool usable = result[best] == 0 && value[best].topic_id != 0;
     if (usable)
         take_value(slots->c, &value[best]);
@@ -450,6 +456,9 @@ int check_entry(struct check *c, size_t file_idx, uint32_t idx, struct block_inf
             if (result[copy] >= 0 && (best < 0 || info[copy].generation > info[best].generation))
                 best = (int)copy;
         }
+        if (best >= 0 && result[best ^ 1] == WALRUS_EMPTY && info[best].state != FORMAT_FREE &&
+            info[best].generation > 1)
+            result[best ^ 1] = -EBADMSG; /* both were written by then */
     } while ((result[0] < 0 || result[1] < 0) && check_again(c, &tries));
     for (uint32_t copy = 0; copy < 2; copy++)
         if (result[copy] < 0)
@@ -542,9 +551,11 @@ int check_file_meta(struct check *c, size_t file_idx)
     int r = check_open(c, file->name, &file->fd, &size);
     if (r < 0 || file->fd < 0)
         return r == -ELOOP ? 0 : r;
-    if (size < whole)
+    if (size < whole) /* what is missing of records is told with them */
         check_damage(c,
-                     (struct walrus_damage){.cost = WALRUS_COST_NOTHING,
+                     (struct walrus_damage){.cost = size < FORMAT_FILE_META_SIZE
+                                                        ? WALRUS_COST_BLOCK
+                                                        : WALRUS_COST_NOTHING,
                                             .file = file->name,
                                             .block = -1,
                                             .off = size,
@@ -563,6 +574,9 @@ int check_file_meta(struct check *c, size_t file_idx)
     for (uint32_t idx = 0; r >= 0 && idx < c->super.blocks_per_file; idx++) {
         struct block_info info;
         r = check_entry(c, file_idx, idx, &info);
+        if (r >= 0)
+            c->digest += format_digest(FORMAT_DIGEST_BLOCK, (uint64_t)file->number << 32 | idx,
+                                       info.generation);
         if (r == -EBADMSG)
             r = 0;
         else if (r >= 0 && info.state != FORMAT_FREE)

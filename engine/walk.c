@@ -84,6 +84,7 @@ static int skip_continued(struct pos *pos, uint32_t end)
     return WALRUS_EMPTY; /* moved: look again */
 }
 
+/* What is missing at *pos.  WALRUS_EMPTY: nothing, *pos was moved to where the entry is. */
 static int peek_damaged(struct walrus_topic *topic, struct pos *pos, uint32_t end,
                         struct walk_entry *ret)
 {
@@ -91,12 +92,17 @@ static int peek_damaged(struct walrus_topic *topic, struct pos *pos, uint32_t en
     uint64_t seq;
     struct block *next = atomic_load_explicit(&pos->block->next, memory_order_acquire);
     *ret = (struct walk_entry){.seq = pos->seq, .damaged = true};
-    if (resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, pos->seq + 1, &off, &seq))
+    if (resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, pos->seq, &off, &seq)) {
+        if (seq == pos->seq) { /* only the rest of an entry before it was lost */
+            pos->off = off;
+            return WALRUS_EMPTY;
+        }
         ret->end_seq = seq;
-    else if (next)
+    } else if (next) {
         ret->end_seq = next->first_seq;
-    else
+    } else {
         ret->end_seq = topic_tail(topic).seq;
+    }
     /* Only continued records were lost: no number is missing, go on behind them. */
     if (ret->end_seq <= pos->seq)
         ret->end_seq = pos->seq;
@@ -139,6 +145,8 @@ int walk_peek(struct walrus_topic *topic, struct pos *pos, struct walk_entry *re
             return 0;
         }
         r = peek_damaged(topic, pos, end, ret);
+        if (r == WALRUS_EMPTY)
+            continue;
         if (r < 0 || ret->end_seq > pos->seq)
             return r;
         if (!step_block(pos))

@@ -235,6 +235,19 @@ static int lock_sign(struct walrus *store)
 
 /* ------------------------------------------------------------------------------------ SUPER -- */
 
+uint64_t store_digest(struct walrus *store)
+{
+    uint64_t sum = registry_digest(store->registry) + offsets_digest(store->offsets);
+    LIST_FOR_EACH(node, &store->space.files)
+    {
+        struct file *file = LIST_ENTRY(node, struct file, node);
+        for (uint32_t i = 0; i < store->super.blocks_per_file; i++)
+            sum += format_digest(FORMAT_DIGEST_BLOCK, (uint64_t)file->number << 32 | i,
+                                 file->cells[i].generation);
+    }
+    return sum ? sum : 1; /* 0: not known */
+}
+
 static int super_write(struct walrus *store, uint32_t clean)
 {
     struct format_super copy;
@@ -242,6 +255,7 @@ static int super_write(struct walrus *store, uint32_t clean)
     next.generation++;
     next.clean = clean;
     next.topic_id_next = MAX(store->topic_id_next, next.topic_id_next);
+    next.digest = clean ? store_digest(store) : 0;
     format_super_encode(&copy, &next);
     uint64_t off = (next.generation & 1) * sizeof(copy);
     int r = os_write(store->super_fd, &copy, sizeof(copy), off, false);
@@ -473,11 +487,12 @@ static int store_open(struct walrus *store)
 {
     int r = store_enter(store);
     if (r == 0 && !store->read_only) {
-        uint32_t was_clean = store->super.clean;
+        struct super_info was = store->super;
         r = super_write(store, 0);
         if (r == 0)
             r = super_write(store, 0);
-        store->super.clean = was_clean; /* in memory: how the walk is to be done */
+        store->super.clean = was.clean; /* in memory: how the walk is to be done */
+        store->super.digest = was.digest;
     }
     if (r == 0)
         r = recover(store);
