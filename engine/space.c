@@ -204,6 +204,18 @@ static int file_write_new(struct walrus *store, struct file *file)
     return os_fsync(file->fd);
 }
 
+/* Opens the temporary name of a new log file.  One that is there is what an attempt that failed
+ * could not take away: nothing else has that name while the store is locked. */
+static int file_open_tmp(struct walrus *store, const char *tmp)
+{
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
+    int r = os_open(store->dirfd, tmp, flags, 0600);
+    if (r != -EEXIST)
+        return r;
+    r = os_unlink(store->dirfd, tmp);
+    return r < 0 ? r : os_open(store->dirfd, tmp, flags, 0600);
+}
+
 static int file_create_locked(struct walrus *store)
 {
     struct space *space = &store->space;
@@ -213,7 +225,7 @@ static int file_create_locked(struct walrus *store)
     char name[FILE_NAME_SIZE], tmp[FILE_NAME_SIZE];
     file_name(name, file->number, "");
     file_name(tmp, file->number, ".tmp");
-    int r = os_open(store->dirfd, tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    int r = file_open_tmp(store, tmp);
     if (r < 0) {
         file_free(file);
         return r;

@@ -293,6 +293,24 @@ Test(faults, a_failed_sync_of_data_is_final_until_the_store_is_opened_anew)
     rig_expect_many(&s, "t", 0, tail + 1, 100);
 }
 
+Test(faults, a_log_file_whose_making_failed_half_way_is_made_at_the_next_attempt)
+{
+    faultos_install();
+    rig_open(&s);
+    walrus_topic_unref(rig_topic(&s, "t"));
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_FSYNC, .nth = 1, .error = EIO, .forever = true, .file = "wal_*.tmp"});
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_UNLINK, .nth = 1, .error = EIO, .forever = true, .file = "wal_*.tmp"});
+    CHECK_INT(rig_try_append(&s, "t", 0, 100), -EIO);
+    CHECK_INT(rig_try_append(&s, "t", 0, 100), -EIO); /* not because the name is taken */
+    faultos_disarm();
+    rig_append(&s, "t", 0, 100);
+    rig_expect(&s, "t", 0, 100);
+    rig_close(&s);
+    faultos_remove();
+}
+
 Test(faults, with_fsync_each_a_failed_sync_fails_the_append)
 {
     faultos_install();
