@@ -536,13 +536,12 @@ static int reader_close_empty(struct walrus_reader *reader)
     return r == -ENODEV ? 0 : r; /* removed: there is nothing to consume it for */
 }
 
-int walrus_reader_close(struct walrus_reader *reader)
+void walrus_reader_abort(struct walrus_reader *reader)
 {
     if (!reader)
-        return 0;
+        return;
     struct walrus_group *group = reader->group;
     struct walrus_topic *topic = reader->topic;
-    int r = group ? reader_close_empty(reader) : 0;
     cursor_clear(&reader->at);
     cursor_clear(&reader->it);
     cursor_clear(&reader->sent);
@@ -566,5 +565,11 @@ int walrus_reader_close(struct walrus_reader *reader)
     free(reader->taken);
     free(reader);
     walrus_topic_unref(topic);
+}
+
+int walrus_reader_close(struct walrus_reader *reader)
+{
+    int r = reader && reader->group ? reader_close_empty(reader) : 0;
+    walrus_reader_abort(reader);
     return r;
 }

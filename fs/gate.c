@@ -449,13 +449,11 @@ static bool gate_serve(struct gate *gate)
         gate_tick_later(gate); /* there is something: others have to settle what they hold */
         return false;
     }
-    if (r == 0 && atomic_load(&waiter->state) == WAITER_OWNED_INTERRUPTED &&
-        walrus_reader_size(waiter->reader) > 0) {
-        /* Interrupted just before: it goes back at its place.  (An entry of no bytes would be
-         * consumed by that, so it is delivered.) */
-        r = walrus_reader_close(waiter->reader);
+    if (r == 0 && atomic_load(&waiter->state) == WAITER_OWNED_INTERRUPTED) {
+        /* Interrupted just before: it goes back at its place. */
+        walrus_reader_abort(waiter->reader);
         waiter->reader = NULL;
-        r = r < 0 ? r : -EINTR;
+        r = -EINTR;
     }
     waiter_finish(waiter, r);
     return true;

@@ -101,6 +101,19 @@ bool closings_pending(struct mount *mount, uint64_t number)
     return pending;
 }
 
+/*
+ * Whether a page of the file may be waited for, which is locked while a READ of it is on the way:
+ * the thread that is to answer that must not be the one that waits.  A file that is had alone has
+ * no READ on the way before its OPEN was answered, nor after its last one; control files, which can
+ * be opened once more through /proc/self/fd, are opened and closed on the pool.  At the end of the
+ * mount nobody answers.  What entries/N holds is the same for everybody and for ever, and needs
+ * neither a size that nobody was told nor its pages dropped.
+ */
+static bool may_wait_for_pages(const struct handle *handle)
+{
+    return handle->kind != KIND_ENTRY && !atomic_load(&handle->mount->stopping);
+}
+
 /* Makes the kernel's idea of the file's size `size`, by storing the last byte.  The page that this
  * makes is dropped before it can be read: by the open that follows, and by nobody having a size
  * to read up to before. */
@@ -109,6 +122,8 @@ static void raise_size(struct handle *handle, uint64_t size)
     struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(1);
     char byte = 0;
 
+    if (!may_wait_for_pages(handle))
+        return;
     bytes.buf[0].mem = &byte;
     /* A failure leaves programs that use sendfile with an empty file, and others unharmed. */
     (void)fuse_lowlevel_notify_store(handle->mount->session, node_ino(handle->mount, handle->node),
@@ -117,6 +132,8 @@ static void raise_size(struct handle *handle, uint64_t size)
 
 void handle_drop_cache(struct handle *handle)
 {
+    if (!atomic_load(&handle->cached) || !may_wait_for_pages(handle))
+        return;
     (void)fuse_lowlevel_notify_inval_inode(handle->mount->session,
                                            node_ino(handle->mount, handle->node), 0, 0);
 }
@@ -127,7 +144,7 @@ void handle_forget_size(struct handle *handle)
                                            node_ino(handle->mount, handle->node), -1, 0);
 }
 
-int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size, bool must)
+int handle_hold_size(struct handle *handle, fuse_req_t req, uint64_t size, bool must)
 {
     bool raise = false, lower = false;
     int r = node_hold_size(handle->mount, handle->node, fuse_req_ctx(req)->pid, size, must, &raise,
@@ -141,7 +158,13 @@ int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size, boo
         raise_size(handle, size);
     else if (lower)
         handle_forget_size(handle);
-    return reply_open(req, handle, handle->kind);
+    return 0;
+}
+
+int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size, bool must)
+{
+    int r = handle_hold_size(handle, req, size, must);
+    return r < 0 ? r : reply_open(req, handle, handle->kind);
 }
 
 void handle_raise_size(struct handle *handle, uint64_t size)

@@ -97,11 +97,14 @@ WALRUS_CHECK int handle_create(struct mount *mount, fuse_req_t req, struct node 
 /* The caller put back what the union holds. */
 void handle_destroy(struct handle *handle);
 
+/* The handle that is being opened holds `size` bytes.  -ESTALE: it is to be looked up once more; the
+ * request was answered so, and the caller destroys the handle.  `must`: see node_hold_size(). */
+WALRUS_CHECK int handle_hold_size(struct handle *handle, fuse_req_t req, uint64_t size, bool must);
 /* Ends an OPEN: the handle holds `size` bytes.  0: the kernel has it.  Otherwise the request was
  * answered, and the caller destroys the handle.  `must`: see node_hold_size(). */
 WALRUS_CHECK int handle_finish_open(struct handle *handle, fuse_req_t req, uint64_t size,
                                     bool must);
-/* Takes the file's pages out of the page cache, before the node can be used for other contents.  A
+/* Takes the file's pages, if there are any, out of the page cache, before the node can be used for other contents.  A
  * page that sendfile or splice put into a pipe is the very page of the cache until it is read
  * there, and the kernel clears the end of the last page when a file becomes smaller. */
 void handle_drop_cache(struct handle *handle);

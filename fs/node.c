@@ -14,7 +14,7 @@
 /* Threads that were told ESTALE and did not open since.  One that died instead is forgotten after
  * a while, or when there are too many. */
 #define STALE_COUNT_MAX 1024
-#define STALE_AGE_NS    5000000000ull
+#define STALE_AGE_NS    30000000000ull
 
 /* Nodes of a file that need not be had alone. */
 #define SHARED_COUNT_MAX 64
@@ -231,7 +231,7 @@ static struct stale *stale_find_locked(struct node_table *table, const struct pl
 static void stale_remove_locked(struct node_table *table, const struct place *place, pid_t tid)
 {
     struct stale *stale = stale_find_locked(table, place, tid);
-    if (stale != NULL)
+    if (stale != NULL && tid != 0) /* who opened need not be the one that was told */
         *stale = table->stale[--table->stale_count];
 }
 
@@ -334,6 +334,7 @@ int node_look_up(struct mount *mount, struct node *dir, struct place_key *key, p
     if (has_size(place) && node->teller == 0)
         node->teller = tid != 0 ? tid : NOBODY;
     node_sort_locked(node);
+    node->found = true;
     node->lookup_count++;
     lock_release(&table->lock);
     place_key_fini(key);
@@ -395,6 +396,15 @@ void node_unref(struct mount *mount, struct node *node)
     node_collect_unlock(mount->nodes, node);
 }
 
+/* Whether an open without a look-up follows an -ESTALE, or (a thread without a number) may do so. */
+static bool was_told_locked(struct node_table *table, const struct node *node, pid_t tid)
+{
+    if (tid == 0)
+        return !node->found;
+    struct stale *stale = stale_find_locked(table, node->place, tid);
+    return stale != NULL && !stale->looked_up;
+}
+
 int node_open(struct mount *mount, struct node *node, pid_t tid)
 {
     struct node_table *table = mount->nodes;
@@ -403,8 +413,8 @@ int node_open(struct mount *mount, struct node *node, pid_t tid)
 
     lock_acquire(&table->lock);
     if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
-        struct stale *stale = stale_find_locked(table, place, tid);
-        r = stale != NULL && !stale->looked_up ? -EBUSY : -ESTALE;
+        r = was_told_locked(table, node, tid) ? -EBUSY : -ESTALE;
+        node->found = false;
         if (r == -ESTALE)
             stale_add_locked(table, place, tid);
     } else if (node->open_count > 0 && kind_is(place->key.kind, KIND_OWN_NODE) && tid != 0 &&
@@ -450,8 +460,8 @@ int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t s
     struct place *place = node->place;
 
     lock_acquire(&table->lock);
-    struct stale *stale = stale_find_locked(table, place, tid);
-    bool again = stale != NULL && !stale->looked_up;
+    bool again = was_told_locked(table, node, tid);
+    node->found = false;
     /* A blurred size is certain only once it was raised. */
     bool fits = node->blurred ? size > node->told_size : size >= node->told_size;
     if (!fits && !must && !again && has_size(place)) {
@@ -486,7 +496,7 @@ uint64_t node_tell_size(struct mount *mount, struct node *node, pid_t tid, uint6
         size = node->held_size;
     } else if (node->own) {
         size = 0;
-    } else if (node->teller == tid && !node->blurred) {
+    } else if (node->teller == (tid != 0 ? tid : NOBODY) && !node->blurred) {
         node->told_size = size;
     } else {
         node->blurred = true;

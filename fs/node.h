@@ -21,6 +21,10 @@
  * the file, /proc/self/fd): then the second answer is -EBUSY if the node is open, and else the open
  * goes on, since -ESTALE must not reach a program.
  *
+ * A thread of another pid namespace has no number here (0).  No two look-ups by such threads are
+ * given the same node, so the node tells whether it was found by name since it was last opened
+ * (`found`).  For a while after one of them was told ESTALE they all get nodes of size 0.
+ *
  * The files of producers may share a node, and an open that finds its node open is sent to look up
  * once only, for the sake of speed.
  *
@@ -67,6 +71,7 @@ struct node {
     pid_t teller;          /* the thread that was told the size since the last close; 0: none */
     bool own;              /* made for the teller, which is told the size 0 */
     bool blurred;          /* others were told, too: told_size is the most of it */
+    bool found;            /* by a look-up, since it was last opened or said -ESTALE */
     uint64_t told_size;    /* what the kernel believes while the node is not open */
     uint64_t held_size;    /* what the open handle holds */
     atomic_bool told_time; /* a directory whose times the kernel was told since they changed */

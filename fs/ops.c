@@ -285,7 +285,7 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info
         reply_error(req, -ENXIO);
         return;
     }
-    bool slow = key->kind == KIND_METRICS || key->kind == KIND_ERRORS;
+    bool slow = kind_is(key->kind, KIND_IS_TEXT);
     bool after = atomic_load(&mount->closing_count) > 0 &&
                  (!kind_is(key->kind, KIND_PRODUCES) || kind_is(key->kind, KIND_CONSUMES));
     if (!slow && !after && open_now(mount, req, node, info->flags) == 0)
@@ -460,8 +460,7 @@ void ops_close_handle(struct handle *handle, bool ended)
 {
     int r = 0;
 
-    if (atomic_load(&handle->cached))
-        handle_drop_cache(handle);
+    handle_drop_cache(handle);
     if (is_producer(handle))
         r = produce_fini(handle, ended);
     else if (kind_is(handle->kind, KIND_IS_TEXT))
@@ -475,7 +474,9 @@ void ops_close_handle(struct handle *handle, bool ended)
 
 static bool close_blocks(const struct handle *handle)
 {
-    if (kind_is(handle->kind, KIND_STREAM | KIND_IS_TEXT))
+    if (kind_is(handle->kind, KIND_IS_TEXT))
+        return atomic_load(&handle->cached); /* see handle_drop_cache() */
+    if (kind_is(handle->kind, KIND_STREAM))
         return false;
     if (kind_is(handle->kind, KIND_PRODUCES))
         return produce_close_blocks(handle);

@@ -54,14 +54,22 @@ void stream_open(struct handle *handle, fuse_req_t req)
     handle_destroy(handle);
 }
 
-/* Closes what is in hand; the library reports what goes wrong. */
+/* Gives back what is in hand and was not consumed. */
 static void stream_drop(struct take *take)
 {
-    int r = walrus_reader_close(take->reader);
-    (void)r;
+    walrus_reader_abort(take->reader);
     take->reader = NULL;
     take->delivered = 0;
     take->index = 0;
+}
+
+/* What is in hand was handed out, which consumes an entry of no bytes. */
+static void stream_finish(struct take *take)
+{
+    int r = walrus_reader_close(take->reader); /* the library reports what goes wrong */
+    (void)r;
+    take->reader = NULL;
+    stream_drop(take);
 }
 
 /* -------------------------------------------------------------------------------------- follow */
@@ -95,7 +103,7 @@ static int follow_give(struct handle *handle, fuse_req_t req, size_t size)
         (void)r; /* the library reports it */
     }
     if (n == 0 || take->delivered >= have)
-        stream_drop(take);
+        stream_finish(take);
     return n > 0 ? 0 : WALRUS_EMPTY;
 }
 
@@ -261,11 +269,14 @@ static int batch_give(struct handle *handle, fuse_req_t req, size_t size)
         (void)rest;
     }
     size_t framed = batch_frame(take, &fit, buffer, buffer + fit.size, (size_t)n);
-    if (reply_data(req, buffer, framed) == 0) {
+    bool arrived = reply_data(req, buffer, framed) == 0;
+    if (arrived) {
         r = walrus_reader_delivered(take->reader, take->delivered);
         (void)r; /* the library reports it */
     }
-    if (whole)
+    if (whole && arrived)
+        stream_finish(take);
+    else if (whole)
         stream_drop(take);
     return 0;
 }

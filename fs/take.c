@@ -42,7 +42,9 @@ static bool is_strict(const struct handle *handle)
 /* The handle goes without having been opened; what it claimed goes back. */
 static void take_abandon(struct handle *handle)
 {
-    int r = take_fini(handle); /* the library reports what goes wrong */
+    walrus_reader_abort(handle->take.reader);
+    handle->take.reader = NULL;
+    int r = take_fini(handle); /* there is nothing to go wrong */
     (void)r;
     handle_destroy(handle);
 }
@@ -55,9 +57,7 @@ static void take_opened(struct handle *handle, fuse_req_t req, struct walrus_rea
 
     take->reader = reader;
     atomic_store(&take->size, size);
-    /* To give up a claim of 0 bytes would consume it. */
-    bool must = reader != NULL && size == 0 && is_claim(handle);
-    if (handle_finish_open(handle, req, size, must) < 0)
+    if (handle_finish_open(handle, req, size, false) < 0)
         take_abandon(handle);
 }
 
@@ -128,6 +128,12 @@ static void wait_open(struct handle *handle, fuse_req_t req)
         if ((handle->flags & O_NONBLOCK) != 0) {
             atomic_store(&handle->take.late, true);
             take_opened(handle, req, NULL);
+            return;
+        }
+        /* If the size that was told is too large for some entry, the kernel has to look up once
+         * more: better now than when there is one, and this reader would lose its place. */
+        if (handle_hold_size(handle, req, 0, false) < 0) {
+            take_abandon(handle);
             return;
         }
         if (wait_park(handle, req, 0, wait_open_finish))
@@ -392,8 +398,8 @@ static void wait_read(struct handle *handle, fuse_req_t req, size_t size, int fl
             wait_read_finish(copy);
             return;
         }
-        r = walrus_reader_close(waiter.reader);
-        r = r < 0 ? r : -ENOMEM;
+        walrus_reader_abort(waiter.reader);
+        r = -ENOMEM;
     } else if ((r == WALRUS_EMPTY || r == -EBUSY) && (flags & O_NONBLOCK) != 0) {
         gate_notify_next(handle->take.gate);
         r = -EAGAIN;

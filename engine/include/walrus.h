@@ -459,6 +459,10 @@ WALRUS_API WALRUS_CHECK int walrus_reader_entry(struct walrus_reader *reader, ui
  * consumed goes back.  NULL is allowed.  May block to store an offset; -EIO when that fails. */
 WALRUS_API int walrus_reader_close(struct walrus_reader *reader);
 
+/* The same, but what was not consumed goes back even if it is one entry without bytes: for who
+ * could not hand it out.  Does not block for the disk. */
+WALRUS_API void walrus_reader_abort(struct walrus_reader *reader);
+
 /* ------------------------------------------------------------------------------------- verify -- */
 
 /* What a damaged place costs whoever opens the store; rising. */

@@ -73,6 +73,21 @@ def _(m):
     os.close(fd)
 
 
+@case("a buffer too small for an entry of no bytes is EINVAL, too, and the entry stays")
+def _(m):
+    for consistency in ("strict", "at-least-once:1"):
+        m.restart("-o", f"consistency={consistency}")
+        t = m.topic(consistency[:2])
+        lib.write_once(t.file("batch"), record(b""))
+        fd = os.open(t.file("batch"), os.O_RDONLY | os.O_NONBLOCK)
+        with fails_with(errno.EINVAL):
+            os.read(fd, 23)
+        equal(t.status()["pending"], 1, "pending")
+        equal([r[2] for r in records(os.read(fd, 24))], [b""])
+        os.close(fd)
+        t.settled(pending=0)
+
+
 @case("dd copies the entries of a topic to another with their boundaries")
 def _(m):
     a, b = m.topic("a"), m.topic("b")

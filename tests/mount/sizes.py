@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import threading
+import time
 
 import lib
 from lib import case, equal
@@ -154,6 +155,47 @@ def _(m):
         equal(slurp(out), b"", f"{reader.__name__}, empty")
 
 
+@case("programs that use sendfile on one file at the same time do not stop the mount", "-s")
+def _(m):
+    t = m.topic()
+    lib.write_once(t.file("blob"), b"b" * 1_000_000)
+    held = os.open(t.file("status"), os.O_RDONLY)
+    device = os.minor(os.stat(m.path).st_dev)
+    null = os.open("/dev/null", os.O_WRONLY)
+    sent = []
+
+    def send(path):
+        total = 0
+        for _ in range(200):
+            fd = os.open(path, os.O_RDONLY)
+            while n := os.sendfile(null, fd, None, 1 << 20):
+                total += n
+            os.close(fd)
+        sent.append(total)
+
+    # The latter is one inode for all who open it.
+    for path in (t.file("entries/0"), f"/proc/self/fd/{held}"):
+        threads = [threading.Thread(target=send, args=(path,), daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 60
+        for thread in threads:
+            thread.join(max(0, end - time.monotonic()))
+        stuck = any(thread.is_alive() for thread in threads)
+        if stuck:
+            abort(device)
+        assert not stuck, f"the readers of {path} do not end"
+    equal(sent[:6], [200 * 1_000_000] * 6)
+    os.close(held)
+    os.close(null)
+
+
+def abort(device):
+    """A daemon whose threads wait for pages of its own mount cannot even be killed."""
+    with open(f"/sys/fs/fuse/connections/{device}/abort", "w", encoding="ascii") as f:
+        f.write("1")
+
+
 def compete(m, count, size_of):
     """Eight consumers of different kinds take `count` entries that a writer appends meanwhile."""
     t = m.topic()
@@ -206,6 +248,17 @@ def _(m):
     need_busybox()
     random_sizes = [random.Random(7 + i).choice((18, 19, 4096, 4097, 12288, 150_000)) for i in range(600)]
     compete(m, 600, lambda i: random_sizes[i])
+
+
+@case("the same for programs that are in none of the daemon's pid namespaces", mounted=False)
+def _(m):
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        raise lib.Skip("needs root and unshare")
+    need_busybox()
+    with open(m.err_path, "ab") as err:
+        m.daemon = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *m.command()], stderr=err)
+    lib.until("the mount", m.ready, 30)
+    compete(m, 300, lambda i: (18, 4097, 100, 30_000, 40)[i % 5])
 
 
 if __name__ == "__main__":

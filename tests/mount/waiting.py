@@ -72,6 +72,23 @@ def _(m):
     equal([r.value() for r in readers], [b"%d" % i for i in range(10)])
 
 
+@case("a reader that looked when there was a longer entry keeps its place")
+def _(m):
+    t = m.topic()
+    t.append(b"x" * 1000)
+    looked = os.open(t.file("wait"), os.O_PATH)
+    equal(len(t.next()), 1000)
+    first = Reader(f"/proc/self/fd/{looked}")
+    parked(t, 1)
+    second = Reader(t.file("wait"))
+    parked(t, 2)
+    t.append(b"1")
+    equal(first.value(), b"1")
+    t.append(b"2")
+    equal(second.value(), b"2")
+    os.close(looked)
+
+
 @case("a waiting reader that a signal ends takes nothing")
 def _(m):
     t = m.topic()

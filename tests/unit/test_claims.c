@@ -525,6 +525,22 @@ Test(claims, a_zero_length_entry_is_consumed_when_its_holder_closes)
     }
 }
 
+Test(claims, an_entry_goes_back_when_its_reader_is_aborted_even_one_without_bytes)
+{
+    for (size_t size = 0; size <= 100; size += 100) {
+        rig_open(&s);
+        rig_append(&s, "t", 0, size);
+        struct walrus_group *group = rig_group(&s, "t", "default");
+        walrus_reader_abort(rig_claim(group, 1));
+        walrus_reader_abort(NULL);
+        walrus_group_unref(group);
+        rig_expect(&s, "t", 0, size);
+        rig_expect_empty(&s, "t");
+        rig_fini(&s);
+        rig_init(&s);
+    }
+}
+
 Test(claims, zero_length_entries_are_delivered_by_every_call)
 {
     struct walrus_entry *entries;
