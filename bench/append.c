@@ -21,15 +21,24 @@
 
 #define THREADS     10u
 #define TOPICS      1000u
-#define RECORD_SIZE 40u                /* the engine's header */
-#define WINDOW_SIZE ((size_t)64 << 20) /* of a floor's thread: begun again when it is full */
+#define RECORD_SIZE 40u /* the engine's header */
 
 struct shape {
     unsigned threads;
-    unsigned topics; /* of each thread */
+    unsigned topics;    /* of each thread */
+    size_t window_size; /* of a floor's topic: begun again when it is full */
 };
 
-static const struct shape ten_threads = {THREADS, 1}, many_topics = {1, TOPICS};
+/* Windows are larger than any cache together: a log is never written twice. */
+static struct shape ten_threads = {THREADS, 1, (size_t)64 << 20},
+                    many_topics = {1, TOPICS, (size_t)1 << 20};
+
+/* A run that is only to show that it works need not prepare so much. */
+static void shapes_shrink(void)
+{
+    ten_threads.window_size /= 16;
+    many_topics.topics /= 20;
+}
 
 /* Entries that exist before the clock runs: making them is no part of an append. */
 static uint8_t source[64][LOAD_SIZE_MAX];
@@ -90,7 +99,7 @@ static void floor_run(const struct shape *shape, bool faulting, const struct ben
 {
     char *dir = bench_scratch(options), *path;
     size_t count = shape->threads * shape->topics;
-    size_t size = shape->topics > 1 ? WINDOW_SIZE / 64 : WINDOW_SIZE;
+    size_t size = shape->window_size;
     struct floor floor = {.shape = shape, .faulting = faulting};
     floor.windows = calloc(count, sizeof(*floor.windows));
     if (!floor.windows || asprintf(&path, "%s/floor", dir) < 0)
@@ -178,7 +187,9 @@ int main(int argc, char **argv)
     bench_begin(&bench, argc, argv, "Appends through the library, beside copies into a mapping.",
                 1);
     source_make();
-    void *ten = (void *)(uintptr_t)&ten_threads, *many = (void *)(uintptr_t)&many_topics;
+    void *ten = &ten_threads, *many = &many_topics;
+    if (bench.options.seconds < 0.1)
+        shapes_shrink();
     const struct bench_case cases[] = {
         {"append-10-threads", "append/s", engine_run, ten},
         {"memcpy-warm-10-threads", "copy/s", warm_run, ten},
