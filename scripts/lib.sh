@@ -12,7 +12,8 @@ BUILD_PACKAGES=(build-essential meson ninja-build pkg-config libfuse3-dev fuse3 
 # shellcheck disable=SC2034
 TEST_PACKAGES=(libcriterion-dev scdoc python3 clang libclang-rt-14-dev clang-format shellcheck busybox-static:busybox
     nginx-light:nginx e2fsprogs mount procps dash:dash less:less rsyslog:rsyslogd
-    fio:fio parallel:parallel nodejs:node perl:perl python3-hypothesis btrfs-progs:mkfs.btrfs)
+    fio:fio parallel:parallel nodejs:node perl:perl python3-hypothesis btrfs-progs:mkfs.btrfs
+    xfsprogs:mkfs.xfs)
 
 say() {
     printf '== %s\n' "$*"

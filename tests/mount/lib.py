@@ -183,6 +183,7 @@ class Mount:
         self.path = os.path.join(work, "m")
         self.err_path = os.path.join(work, "daemon.err")
         self.options = options
+        self.environment = {}  # added to that of the daemon
         self.daemon = None
         os.mkdir(self.path)
 
@@ -199,14 +200,18 @@ class Mount:
         """Mounts, with other options than before if some are given."""
         if options:
             self.options = options
-        with open(self.err_path, "ab") as err:
-            self.daemon = subprocess.Popen(self.command(), stderr=err, stdin=subprocess.DEVNULL,
-                                           stdout=subprocess.DEVNULL)
+        self.begin()
         try:
             until("the mount", self.ready, 30)
         except BaseException:
             self.kill()
             raise
+
+    def begin(self):
+        """Starts the daemon, without waiting for the mount."""
+        with open(self.err_path, "ab") as err:
+            self.daemon = subprocess.Popen(self.command(), stderr=err, stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.DEVNULL, env=dict(os.environ, **self.environment))
 
     def ready(self):
         assert self.daemon.poll() is None, f"the daemon ended with {self.daemon.returncode}"
