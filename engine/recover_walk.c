@@ -65,8 +65,12 @@ static void walk_mark_end(struct walk *w, size_t i, uint32_t off)
 
 /* --------------------------------------------------------------------------------- proofs -- */
 
-static uint64_t proof_of(const struct record_info *info)
+/* Everything below this was durable when the record was written; in a store that was closed cleanly
+ * so was the record itself. */
+static uint64_t proof_of(const struct walk *w, const struct record_info *info)
 {
+    if (w->rec->store->super.clean)
+        return info->seq + 1;
     return info->undurable == UINT32_MAX || info->undurable > info->seq
                ? 0
                : info->seq - info->undurable;
@@ -100,7 +104,7 @@ static bool scan_headers(struct walk *w, const struct found *found, uint32_t off
         if (guard_copy(header, found->file->map + base + off, sizeof(header)) < 0 ||
             format_record_decode(header, size - off, seed, off, &info) < 0)
             continue;
-        w->proven = MAX(w->proven, proof_of(&info));
+        w->proven = MAX(w->proven, proof_of(w, &info));
         if (seq != UINT64_MAX && info.seq >= seq && !(info.flags & FORMAT_CONT)) {
             *ret_off = off;
             *ret_info = info;
@@ -170,7 +174,7 @@ static void walk_accept(struct walk *w, size_t i, const struct record_info *info
         w->seq++;
     }
     block->last_time_ns = MAX(block->last_time_ns, info->time_ns);
-    w->proven = MAX(w->proven, proof_of(info));
+    w->proven = MAX(w->proven, proof_of(w, info));
     w->open = true;
     *off += (uint32_t)format_record_extent(info->size);
     atomic_store(&block->end, *off);

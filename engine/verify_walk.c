@@ -169,8 +169,10 @@ static int header(const struct scan *s, uint32_t off, struct record_info *ret_in
 
 /* ------------------------------------------------------------------------------------ proofs -- */
 
-static uint64_t proof_of(const struct record_info *info)
+static uint64_t proof_of(const struct scan *s, const struct record_info *info)
 {
+    if (s->c->super.clean)
+        return info->seq + 1;
     return info->undurable == UINT32_MAX ? 0 : info->seq - info->undurable;
 }
 
@@ -181,7 +183,7 @@ static void proofs_in(struct scan *s, const uint8_t *data, uint32_t seed, uint32
          off += FORMAT_RECORD_ALIGN) {
         struct record_info info;
         if (format_record_decode(data + off, s->c->super.block_size - off, seed, off, &info) == 0)
-            s->proven = MAX(s->proven, proof_of(&info));
+            s->proven = MAX(s->proven, proof_of(s, &info));
     }
 }
 
@@ -348,7 +350,7 @@ static int scan_block(struct scan *s)
         if (r < 0)
             break;
         if (good)
-            s->proven = MAX(s->proven, proof_of(&info));
+            s->proven = MAX(s->proven, proof_of(s, &info));
         if (good)
             accept(s, &info, whole, &off);
         else
