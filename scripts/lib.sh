@@ -13,7 +13,7 @@ BUILD_PACKAGES=(build-essential meson ninja-build pkg-config libfuse3-dev fuse3 
 TEST_PACKAGES=(libcriterion-dev scdoc python3 clang libclang-rt-14-dev clang-format shellcheck busybox-static:busybox
     nginx-light:nginx e2fsprogs mount procps dash:dash less:less rsyslog:rsyslogd
     fio:fio parallel:parallel nodejs:node perl:perl python3-hypothesis btrfs-progs:mkfs.btrfs
-    xfsprogs:mkfs.xfs)
+    xfsprogs:mkfs.xfs xz-utils:xz)
 
 say() {
     printf '== %s\n' "$*"

@@ -265,13 +265,19 @@ static uint64_t payload_state(uint64_t seed, const char *topic, uint64_t seq)
     return mix_next(&state) ^ seq * 0xd1342543de82ef95u;
 }
 
+/* Seed 0: numbers that count up, which compress. */
+static uint64_t payload_word(uint64_t seed, uint64_t *state)
+{
+    return seed != 0 ? mix_next(state) : (*state)++;
+}
+
 void payload_fill(uint64_t seed, const char *topic, uint64_t seq, void *ret_data, size_t size)
 {
     uint64_t state = payload_state(seed, topic, seq);
     uint8_t *to = ret_data;
 
     for (size_t done = 0; done < size; done += 8) {
-        uint64_t word = mix_next(&state);
+        uint64_t word = payload_word(seed, &state);
         memcpy(to + done, &word, size - done < 8 ? size - done : 8);
     }
 }
@@ -282,13 +288,13 @@ bool payload_same(uint64_t seed, const char *topic, uint64_t seq, const void *da
     const uint8_t *from = data;
 
     for (; size >= 8; from += 8, size -= 8) {
-        uint64_t word = mix_next(&state), found;
+        uint64_t word = payload_word(seed, &state), found;
         memcpy(&found, from, 8);
         if (found != word)
             return false;
     }
     if (size > 0) {
-        uint64_t word = mix_next(&state);
+        uint64_t word = payload_word(seed, &state);
         return memcmp(from, &word, size) == 0;
     }
     return true;

@@ -87,7 +87,7 @@ bool rig_reported(struct rig *rig, const char *text); /* some report contains it
 
 /* ----------------------------------------------------------------------------------- payload -- */
 
-/* The bytes of entry `seq` of a topic. */
+/* The bytes of entry `seq` of a topic.  With seed 0 they compress well. */
 void payload_fill(uint64_t seed, const char *topic, uint64_t seq, void *ret_data, size_t size);
 bool payload_same(uint64_t seed, const char *topic, uint64_t seq, const void *data, size_t size);
 /* From malloc. */

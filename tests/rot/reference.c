@@ -154,7 +154,7 @@ static void second_half(struct rig *rig)
     remake_group(topic, "gone");
     walrus_topic_unref(topic);
     rig_expect_many(rig, "c", 30, 9, 4000);
-    rig_append(rig, "big", 0, 150000);
+    rig_append(rig, "big", 0, 140000);
     rig_append(rig, "big", 1, 10);
     rig_append_many(rig, "removed", 0, 3, 100);
     rig_expect_many(rig, "removed", 0, 3, 100);
@@ -278,6 +278,7 @@ void reference_describe(struct reference *ref, struct rig *rig)
     struct super_info super;
     struct walrus_topic *topic;
     ref->seed = rig->seed;
+    rig->options.fsync = WALRUS_FSYNC_NEVER;
     images_read(&ref->images, rig->dir);
     rig->options.read_only = true;
     rig_open(rig);
@@ -309,6 +310,27 @@ void reference_make(struct reference *ref, struct rig *rig)
     rig_open(rig);
     second_half(rig);
     rig_close(rig);
+    reference_describe(ref, rig);
+}
+
+void golden_unpack(const char *name, const char *dir)
+{
+    char command[2 * PATH_MAX];
+    CHECK((size_t)snprintf(command, sizeof(command), "tar -xJf '%s/%s.tar.xz' -C '%s'", GOLDEN_DIR,
+                           name, dir) < sizeof(command));
+    CHECK_INT(system(command), 0);
+}
+
+void reference_load(struct reference *ref, struct rig *rig)
+{
+    struct rig older;
+    memset(ref, 0, sizeof(*ref));
+    rig->seed = 0;
+    rig_init(&older);
+    golden_unpack("v1-older", older.dir);
+    images_read(&ref->older, older.dir);
+    rig_fini(&older);
+    golden_unpack("v1-closed", rig->dir);
     reference_describe(ref, rig);
 }
 

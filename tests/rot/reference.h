@@ -62,6 +62,10 @@ struct reference {
 void reference_make(struct reference *ref, struct rig *rig);
 /* Describes a closed store that lies in rig->dir, which reference_make() once made. */
 void reference_describe(struct reference *ref, struct rig *rig);
+/* Unpacks a golden image NAME.tar.xz into `dir`, which exists. */
+void golden_unpack(const char *name, const char *dir);
+/* The golden images as the reference: the same bytes each time; rig->dir holds them then. */
+void reference_load(struct reference *ref, struct rig *rig);
 void reference_fini(struct reference *ref);
 
 /* Makes `dir` hold exactly the files of `images`. */

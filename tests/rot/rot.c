@@ -56,7 +56,7 @@ struct range {
 static void tell_trial(void)
 {
     static char line[256];
-    int size = snprintf(line, sizeof(line), "replay with: rot %s\n", trial_text);
+    int size = snprintf(line, sizeof(line), "replay with: build/tests/rot/rot %s\n", trial_text);
     ssize_t ignored = write(STDERR_FILENO, line, (size_t)size);
     (void)ignored;
 }
@@ -638,7 +638,7 @@ int main(int argc, char **argv)
     if (access("/dev/shm", W_OK) == 0)
         CHECK_INT(setenv("TMPDIR", "/dev/shm", 1), 0);
     rig_init(&rig);
-    reference_make(&ref, &rig);
+    reference_load(&ref, &rig);
     random_state = plan.seed;
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
