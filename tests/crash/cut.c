@@ -50,6 +50,27 @@ void cut_init(struct cut_disk *disk)
     }
 }
 
+void cut_clone(struct cut_disk *disk, const struct cut_disk *from)
+{
+    *disk = *from;
+    for (unsigned i = 0; i < from->file_count; i++) {
+        if (from->files[i] == NULL)
+            continue;
+        disk->files[i] = NULL;
+        struct cut_file *file = file_get(disk, i);
+        uint8_t *now = file->now, *durable = file->durable;
+        *file = *from->files[i];
+        file->now = now;
+        file->durable = durable;
+        memcpy(now, from->files[i]->now, SIM_ROOM);
+        memcpy(durable, from->files[i]->durable, SIM_ROOM);
+    }
+    disk->versions = malloc((from->version_room + 1) * sizeof(disk->versions[0]));
+    CHECK(disk->versions != NULL);
+    if (from->version_count > 0)
+        memcpy(disk->versions, from->versions, from->version_count * sizeof(disk->versions[0]));
+}
+
 void cut_fini(struct cut_disk *disk)
 {
     for (unsigned i = 0; i < disk->file_count; i++)
@@ -338,4 +359,6 @@ void cut_write(const struct cut_disk *disk, enum cut_mode mode, unsigned single,
         if (disk->files[i] != NULL && (name != NULL || mode == CUT_SINGLE))
             file_write(disk, i, name, &taking);
     }
+    if (disk->file_count > 0) /* numbers are not used again */
+        (void)sim_make(disk->file_count - 1, NULL);
 }

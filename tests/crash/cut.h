@@ -62,6 +62,7 @@ struct cut_disk {
 
 /* A disk that holds what the simulated directory holds now, all of it durable. */
 void cut_init(struct cut_disk *disk);
+void cut_clone(struct cut_disk *disk, const struct cut_disk *from);
 void cut_fini(struct cut_disk *disk);
 void cut_apply(struct cut_disk *disk, const struct sim_log *log, const struct sim_event *event);
 bool cut_pending(const struct cut_disk *disk); /* something is not durable */

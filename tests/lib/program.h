@@ -31,6 +31,29 @@ void program_open(void);
 void program_close(void); /* gives back all claims and blobs before */
 void program_reopen(void);
 
+/*
+ * With program_fallible calls may fail with an errno value.  The first that does is kept in
+ * program_failure, and leaves the model as it was; the program should end there.  program_unsure:
+ * what the call was to do may have been done in part.
+ */
+extern bool program_fallible, program_unsure;
+extern int program_failure;
+
+/* The calls one by one.  A topic or group that is to be made is not live yet. */
+enum { PROGRAM_BATCH_MAX = 40 };
+void program_append(struct oracle_topic *topic, const uint32_t *sizes, size_t count, bool durable);
+/* From the group "default", which is live. */
+void program_take(struct oracle_topic *topic, size_t max_count, size_t max_bytes, bool peek);
+void program_seek(struct oracle_topic *topic, struct oracle_group *group, enum walrus_whence whence,
+                  uint64_t target);
+void program_sync(struct oracle_topic *topic, struct oracle_group *group); /* NULL: all */
+void program_topic_make(struct oracle_topic *topic);
+void program_topic_rename(struct oracle_topic *topic);
+void program_topic_remove(struct oracle_topic *topic);
+void program_group_make(struct oracle_topic *topic, struct oracle_group *group);
+void program_group_rename(struct oracle_topic *topic, struct oracle_group *group);
+void program_group_remove(struct oracle_topic *topic, struct oracle_group *group);
+
 /* A random call, from those that do not open or close the store. */
 void program_call(void);
 void program_check_groups(void);
