@@ -184,6 +184,18 @@ static int found_add(struct recovery *rec, struct file *file, uint32_t idx,
     return 0;
 }
 
+static int entry_decode(const struct walrus *store, const struct file *file, uint32_t idx,
+                        uint32_t copy, const uint8_t *meta, struct block_info *ret_info)
+{
+    uint32_t seed = format_seed_block(store->super.uuid, file->salt, file->number, idx, copy);
+    int r =
+        format_block_decode(meta + FORMAT_TABLE_OFF(copy) + idx * sizeof(struct format_block),
+                            sizeof(struct format_block), seed, store->super.block_size, ret_info);
+    if (r == WALRUS_EMPTY)
+        *ret_info = (struct block_info){0};
+    return r;
+}
+
 /* One block's two entries: which one counts. */
 static int recover_entry(struct recovery *rec, struct file *file, uint32_t idx, const uint8_t *meta)
 {
@@ -191,12 +203,7 @@ static int recover_entry(struct recovery *rec, struct file *file, uint32_t idx, 
     struct block_info info[2];
     int result[2], best = -1;
     for (uint32_t copy = 0; copy < 2; copy++) {
-        uint32_t seed = format_seed_block(store->super.uuid, file->salt, file->number, idx, copy);
-        result[copy] = format_block_decode(
-            meta + FORMAT_TABLE_OFF(copy) + idx * sizeof(struct format_block),
-            sizeof(struct format_block), seed, store->super.block_size, &info[copy]);
-        if (result[copy] == WALRUS_EMPTY)
-            info[copy] = (struct block_info){0};
+        result[copy] = entry_decode(store, file, idx, copy, meta, &info[copy]);
         if (result[copy] >= 0 && (best < 0 || info[copy].generation > info[best].generation))
             best = (int)copy;
     }
@@ -236,6 +243,35 @@ static int meta_rewrite(struct file *file, const uint8_t *meta)
     return r < 0 ? r : os_fdatasync(file->fd);
 }
 
+/* A block in use has its entry in both copies before anything in it is called durable: where a crash
+ * or damage left only one, the other one gets it too.  The one that is there is durable by now. */
+static int entries_mend(struct walrus *store, struct file *file, const uint8_t *meta)
+{
+    bool any = false;
+    for (uint32_t idx = 0; idx < store->super.blocks_per_file; idx++) {
+        struct cell *cell = &file->cells[idx];
+        struct block_info best, other;
+        struct format_block entry;
+        uint32_t copy = cell->durable_copy ^ 1u;
+        if (cell->use != CELL_USED ||
+            entry_decode(store, file, idx, cell->durable_copy, meta, &best) != 0 ||
+            (entry_decode(store, file, idx, copy, meta, &other) == 0 && other.epoch == best.epoch))
+            continue;
+        best.generation = cell->generation + 1;
+        format_block_encode(
+            &entry, &best,
+            format_seed_block(store->super.uuid, file->salt, file->number, idx, copy));
+        int r = os_write(file->fd, &entry, sizeof(entry),
+                         FORMAT_TABLE_OFF(copy) + idx * sizeof(entry), false);
+        if (r < 0)
+            return r;
+        cell->generation = best.generation;
+        cell->durable_copy = (uint8_t)copy;
+        any = true;
+    }
+    return any ? os_fdatasync(file->fd) : 0;
+}
+
 static int recover_files(struct recovery *rec)
 {
     struct walrus *store = rec->store;
@@ -253,6 +289,8 @@ static int recover_files(struct recovery *rec)
             r = recover_entry(rec, file, idx, meta);
         if (r == 0 && rec->unclean)
             r = meta_rewrite(file, meta);
+        if (r == 0 && !store->read_only)
+            r = entries_mend(store, file, meta);
         if (r == 0)
             store->space.free_count += file->free_count;
         if (store->options.progress)

@@ -240,10 +240,16 @@ static const struct used_block *block_of(const struct used_block *blocks, unsign
     return NULL;
 }
 
-/* Where the records of a block end that are durable, at most at `limit`; *unit_end: where the last
- * whole unit does; *tail: the number behind the last entry of it. */
+/* What a walk over the records of a block has found. */
+struct walked {
+    uint32_t unit_end; /* where the last whole unit does end */
+    uint64_t next;     /* the number behind the last entry that begins here */
+    uint64_t tail;     /* the number behind the last whole unit */
+};
+
+/* Where the records of a block end that are durable, at most at `limit`. */
 static uint32_t records_walk(const struct view *view, const struct used_block *block,
-                             uint32_t limit, uint32_t *unit_end, uint64_t *tail)
+                             uint32_t limit, struct walked *walked)
 {
     uint64_t base = FORMAT_FILE_META_SIZE + (uint64_t)block->idx * BLOCK;
     const uint8_t *durable = block->in->file->durable + base, *now = block->in->file->now + base;
@@ -256,13 +262,17 @@ static uint32_t records_walk(const struct view *view, const struct used_block *b
         if (format_record_decode(durable + off, BLOCK - off, seed, off, &info) != 0)
             break;
         uint32_t extent = (uint32_t)format_record_extent(info.size);
-        if (memcmp(durable + off, now + off, FORMAT_RECORD_SIZE + info.size) != 0)
+        const uint8_t *data = durable + off + FORMAT_RECORD_SIZE;
+        if (memcmp(durable + off, now + off, FORMAT_RECORD_SIZE + info.size) != 0 ||
+            crc32c(0, data, info.size) != info.data_crc)
             break;
         off += extent;
-        if (!(info.flags & FORMAT_MORE)) {
-            *unit_end = off;
-            *tail = info.flags & FORMAT_PART ? info.seq : info.seq + 1;
-        }
+        walked->next = info.seq + 1;
+        if (info.flags & FORMAT_MORE)
+            continue;
+        walked->unit_end = off;
+        if (!(info.flags & FORMAT_PART))
+            walked->tail = info.seq + 1;
     }
     return off;
 }
@@ -271,20 +281,19 @@ static uint32_t records_walk(const struct view *view, const struct used_block *b
 static uint64_t durable_tail(const struct view *view, uint64_t topic)
 {
     const struct used_block *first = NULL;
-    uint64_t tail = 0;
 
     for (unsigned i = 0; i < view->durable_count; i++)
         if (view->durable[i].info.topic_id == topic &&
             (first == NULL || view->durable[i].info.block_seq < first->info.block_seq))
             first = &view->durable[i];
-    for (const struct used_block *block = first; block != NULL;) {
-        uint32_t unit_end = 0;
-        if (block->info.first_seq > tail && block == first)
-            tail = block->info.first_seq;
-        (void)records_walk(view, block, BLOCK, &unit_end, &tail);
+    uint64_t begin = first != NULL ? first->info.first_seq : 0;
+    struct walked walked = {.next = begin, .tail = begin};
+    for (const struct used_block *block = first;
+         block != NULL && block->info.first_seq == walked.next;) {
+        (void)records_walk(view, block, BLOCK, &walked);
         block = block_of(view->durable, view->durable_count, topic, block->info.block_seq + 1);
     }
-    return tail;
+    return walked.tail;
 }
 
 /* ------------------------------------------------------------------------------ block entries -- */
@@ -337,12 +346,11 @@ static void check_mark(struct view *view, struct log_file *file, uint32_t idx,
              "both copies of the active entry are durable");
     }
     struct used_block block = {.in = file, .idx = idx, .info = *info};
-    uint32_t unit_end = 0;
-    uint64_t tail;
-    uint32_t end = records_walk(view, &block, info->used, &unit_end, &tail);
+    struct walked walked = {0};
+    uint32_t end = records_walk(view, &block, info->used, &walked);
     rule(order, end == info->used, 6, "all records below the mark are durable");
     /* in the middle of a unit that goes on in later blocks, a full block is sealed all the same */
-    rule(order, unit_end == info->used || info->state == FORMAT_SEALED, 6,
+    rule(order, walked.unit_end == info->used || info->state == FORMAT_SEALED, 6,
          "the mark is the end of a unit");
     for (unsigned i = 0; i < view->now_count; i++) {
         const struct used_block *other = &view->now[i];
@@ -351,9 +359,9 @@ static void check_mark(struct view *view, struct log_file *file, uint32_t idx,
             continue;
         const struct used_block *next =
             block_of(view->now, view->now_count, info->topic_id, other->info.block_seq + 1);
-        uint64_t seq = other->info.first_seq;
-        (void)records_walk(view, other, BLOCK, &unit_end, &seq);
-        rule(order, next == NULL || seq >= next->info.first_seq, 6,
+        walked = (struct walked){.next = other->info.first_seq};
+        (void)records_walk(view, other, BLOCK, &walked);
+        rule(order, next == NULL || walked.next >= next->info.first_seq, 6,
              "so are those of the blocks before");
     }
 }
@@ -383,6 +391,8 @@ static void check_free(struct view *view, struct log_file *file, uint32_t idx)
 
     if (was.state == FORMAT_FREE || !journal_has_topic(journal, was.topic_id))
         return; /* its removal is durable */
+    if (order->recovery && was.first_seq >= durable_tail(view, was.topic_id))
+        return; /* it lies behind the end */
     const struct used_block *next =
         block_of(view->now, view->now_count, was.topic_id, was.block_seq + 1);
     rule(order, next != NULL, 10, "the newest block of a topic stays");
@@ -430,7 +440,7 @@ static void check_entry(struct order *order, const struct cut_disk *disk,
         check_free(view, file, idx);
     else if (durable.epoch != info.epoch)
         check_activation(view, file, idx, &info);
-    else if (info.used > 0 || info.state == FORMAT_SEALED)
+    else if (info.used > durable.used || info.state != durable.state)
         check_mark(view, file, idx, &info);
 }
 

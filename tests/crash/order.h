@@ -29,6 +29,7 @@
 struct order {
     struct sim_names now; /* of the directory, whatever is durable */
     bool dir_synced;      /* since the store was opened */
+    bool recovery;        /* blocks behind the end of their topic are dropped */
     uint64_t checks;
 };
 

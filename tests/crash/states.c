@@ -104,6 +104,7 @@ static void nested_cut(const struct cut_disk *disk, const struct sim_event *even
 static void nested_check(const struct cut_disk *disk, const struct sim_event *event)
 {
     static struct cut_disk second;
+    static struct order order;
     struct sim_log log;
     uint64_t dice = workload_dice(workload.seed, at.event, at.mode, at.turn);
     size_t only = at.second;
@@ -115,8 +116,12 @@ static void nested_check(const struct cut_disk *disk, const struct sim_event *ev
         cut_clone(&second, disk);
     else
         cut_init(&second);
+    order_init(&order);
+    order.recovery = true;
     recovery_record(&log);
     for (size_t i = 0; i < log.count; i++) {
+        at.second = i;
+        order_check(&order, &second, &log, &log.events[i]);
         cut_apply(&second, &log, &log.events[i]);
         enum cut_mode mode = (enum cut_mode)powercut_random(&dice, CUT_SINGLE);
         bool chosen = powercut_random(&dice, 100) < SECOND_OF_100;

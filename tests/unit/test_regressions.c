@@ -225,3 +225,29 @@ Test(regressions, a_log_file_whose_name_was_never_synced_is_not_used_before_it_i
     rig_fini(&killed);
     rig_fini(&durable);
 }
+
+/* A crash between the syncs of the two copies, or a bad sector, leaves one.  What is durable in the
+ * block from the next opening on must not hang on that one alone. */
+Test(regressions, a_block_with_one_copy_of_its_entry_left_has_two_after_the_next_opening)
+{
+    static const uint8_t zeros[128];
+    char path[PATH_MAX];
+
+    for (uint32_t lost = 0; lost < 2; lost++) {
+        struct rig rig, copy;
+        rig_init(&rig);
+        rig_open(&rig);
+        rig_append_many(&rig, "t", 0, 3, 100);
+        rig_close(&rig);
+        snprintf(path, sizeof(path), "%s/wal_0001.log", rig.dir);
+        disk_write(path, lost == 0 ? 4096 : 32768, zeros, sizeof(zeros));
+        rig_open(&rig);
+        rig_copy(&rig, &copy);
+        snprintf(path, sizeof(path), "%s/wal_0001.log", copy.dir);
+        disk_write(path, lost == 0 ? 32768 : 4096, zeros, sizeof(zeros));
+        rig_open(&copy);
+        rig_expect_many(&copy, "t", 0, 3, 100);
+        rig_fini(&copy);
+        rig_fini(&rig);
+    }
+}
