@@ -187,10 +187,20 @@ static int group_store_now(struct walrus_group *group, const struct offset_value
 
 bool group_frees_blocks(const struct walrus_group *group, uint64_t low)
 {
+    if (atomic_load(&group->topic->keep_now) == WALRUS_KEEP_ALL)
+        return false;
     struct tail_snap tail = topic_tail(group->topic);
     uint32_t least = atomic_load(&group->topic->squeezed) ? 1 : ROLL_SIZE_MIN(group->topic->store);
     return low >= atomic_load(&group->topic->oldest_end_seq) ||
            (low == tail.seq && tail.off >= least);
+}
+
+bool group_holds_blocks_locked(const struct walrus_group *group)
+{
+    /* Past the oldest block already: somebody else holds it, and another store changes nothing. */
+    bool passed = atomic_load(&group->stored_low) >= atomic_load(&group->topic->oldest_end_seq);
+    return group_frees_blocks(group, group->low) &&
+           (!passed || group->low == topic_tail(group->topic).seq);
 }
 
 int group_wait_stored(struct walrus_group *group, uint64_t change)

@@ -166,10 +166,15 @@ static int fragment_find(struct walrus_reader *reader, const struct pos *pos,
 {
     uint32_t block_size = reader->topic->store->super.block_size;
     uint32_t full = block_size - FORMAT_RECORD_SIZE;
-    bool large = format_record_extent(entry->size) > block_size;
-    *ret_frag = large ? (uint32_t)(skip / full) : 0;
+    *ret_frag = 0;
     *ret_block = pos->block;
     *ret_off = pos->off;
+    if (format_record_extent(entry->size) <= block_size) { /* its header was read just now */
+        ret_info->size = entry->record_size;
+        ret_info->data_crc = entry->data_crc;
+        return entry->record_size == entry->size ? 0 : -EBADMSG;
+    }
+    *ret_frag = (uint32_t)(skip / full);
     for (uint32_t i = 0; i < *ret_frag; i++) {
         *ret_block = atomic_load_explicit(&(*ret_block)->next, memory_order_acquire);
         *ret_off = 0;
@@ -181,7 +186,7 @@ static int fragment_find(struct walrus_reader *reader, const struct pos *pos,
     if (r < 0)
         return r;
     uint64_t left = entry->size - (uint64_t)*ret_frag * full;
-    if (ret_info->seq != entry->seq || ret_info->size != (large ? MIN(left, full) : left))
+    if (ret_info->seq != entry->seq || ret_info->size != MIN(left, full))
         return -EBADMSG;
     return 0;
 }
@@ -365,7 +370,7 @@ static int reader_store(struct walrus_group *group)
     uint32_t every = MAX(options->persist_every, 1u);
     lock_acquire(&group->lock);
     bool due = options->consistency == WALRUS_STRICT || group->unstored_count >= every ||
-               group_frees_blocks(group, group->low);
+               group_holds_blocks_locked(group);
     lock_release(&group->lock);
     return due ? group_store(group) : 0;
 }
@@ -402,13 +407,32 @@ int reader_consume(struct walrus_reader *reader, uint64_t count)
     return r < 0 || !store ? r : reader_store(reader->group);
 }
 
+/* Who reads on and is delivered what was read: all from the last delivery to where reading stopped
+ * goes in one step, without a look at the headers in between. */
+static int delivered_along(struct walrus_reader *reader, uint64_t offset, bool *ret_store)
+{
+    struct cursor *sent = &reader->sent, *at = &reader->at;
+    if (!sent->run)
+        cursor_begin(reader, sent);
+    bool along = at->run == sent->run && at->offset <= offset && at->pos.seq > sent->pos.seq &&
+                 (reader->taken_count == 0 ||
+                  (reader->taken_count == 1 && reader->taken[0].end <= sent->pos.seq));
+    if (!along)
+        return 0;
+    int r = reader_take(reader, sent->pos.seq, at->pos.seq, ret_store);
+    if (r == 0)
+        cursor_copy(sent, at);
+    return r;
+}
+
 int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
 {
     struct walrus_group *group = reader->group;
     if (!group || group->topic->store->options.consistency == WALRUS_STRICT)
         return 0;
     bool store = false;
-    int r = 0;
+    int r = delivered_along(reader, offset, &store);
+    uint64_t first = 0, end = 0; /* delivered and not consumed yet, where they differ */
     while (r == 0) {
         struct walk_entry entry;
         r = cursor_peek(reader, &reader->sent, &entry);
@@ -417,14 +441,22 @@ int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
         bool taken = taken_has(reader, entry.seq);
         if (!taken && (entry.damaged || reader->sent.offset + entry.size > offset))
             break;
-        if (!taken)
-            r = reader_take(reader, entry.seq, entry.end_seq, &store);
+        if (!taken && first != end && entry.seq != end) {
+            r = reader_take(reader, first, end, &store);
+            first = end;
+        }
+        if (r == 0 && !taken) {
+            first = first == end ? entry.seq : first;
+            end = entry.end_seq;
+        }
         if (r == 0)
             r = cursor_next(reader, &reader->sent, &entry);
     }
-    if (r < 0 || !store)
-        return MIN(r, 0);
-    return reader_store(group);
+    int last = first == end || r < 0 ? 0 : reader_take(reader, first, end, &store);
+    r = last < 0 ? last : MIN(r, 0);
+    if (r < 0)
+        cursor_clear(&reader->sent); /* the next call begins again, and steps over what is taken */
+    return r < 0 || !store ? r : reader_store(group);
 }
 
 /* ------------------------------------------------------------------------------- description -- */

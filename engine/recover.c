@@ -383,6 +383,7 @@ static int visit_topic(struct walrus *store, const struct registry_change *chang
     if (r < 0)
         return r == -EBADMSG ? 0 : r;
     topic->retention = change->retention;
+    atomic_store(&topic->keep_now, (int)change->retention.kind);
     topic->limit = change->limit;
     atomic_store(&topic->limit_now, change->limit);
     topic->created_ns = change->created_ns;

@@ -147,6 +147,7 @@ struct walrus_topic {
     uint32_t chunk_size;     /* GUARDED: how much to take next */
     bool roll;               /* GUARDED: begin a new block at the next append */
     _Atomic uint64_t limit_now;
+    _Atomic int keep_now; /* retention.kind, for those who cannot take LOCK_GROUPS */
     _Atomic uint64_t disk_bytes;
     _Atomic uint64_t last_time_ns;
     _Atomic uint64_t damaged_count;
@@ -383,8 +384,9 @@ void pos_clear(struct pos *pos);
 struct walk_entry {
     uint64_t seq, end_seq; /* end_seq is seq + 1 unless numbers were lost */
     uint64_t time_ns;
-    uint64_t size; /* payload bytes; 0 of lost ones */
-    bool damaged;  /* the header is: numbers seq to end_seq are lost */
+    uint64_t size;                  /* payload bytes; 0 of lost ones */
+    uint32_t record_size, data_crc; /* of its first record */
+    bool damaged;                   /* the header is: numbers seq to end_seq are lost */
 };
 /* The header of the record at `off`, of records up to `end`.  -EBADMSG -EIO */
 WALRUS_CHECK int walk_header(const struct block *block, uint32_t off, uint32_t end,
@@ -413,6 +415,8 @@ void group_remove_detach(struct walrus_group *group);
 void group_remove_finish(struct walrus_group *group);
 /* Reclaim may have something to do once the group has consumed everything below `low`. */
 bool group_frees_blocks(const struct walrus_group *group, uint64_t low);
+/* It may have, once the group's offset was stored as it is; and nothing before that. */
+bool group_holds_blocks_locked(const struct walrus_group *group);
 struct registry_change group_change(const struct walrus_group *group);
 /* claim.c */
 void group_give_back(struct walrus_group *group, uint64_t seek_count, struct run *run);

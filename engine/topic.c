@@ -503,6 +503,7 @@ static void swap_attr(struct walrus_topic *topic, void *arg)
 static void swap_retention(struct walrus_topic *topic, void *arg)
 {
     swap_bytes(&topic->retention, arg, sizeof(topic->retention));
+    atomic_store(&topic->keep_now, (int)topic->retention.kind);
 }
 
 static void swap_limit(struct walrus_topic *topic, void *arg)

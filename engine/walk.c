@@ -141,7 +141,9 @@ int walk_peek(struct walrus_topic *topic, struct pos *pos, struct walk_entry *re
             *ret = (struct walk_entry){.seq = info.seq,
                                        .end_seq = info.seq + 1,
                                        .time_ns = info.time_ns,
-                                       .size = info.total};
+                                       .size = info.total,
+                                       .record_size = info.size,
+                                       .data_crc = info.data_crc};
             return 0;
         }
         r = peek_damaged(topic, pos, end, ret);

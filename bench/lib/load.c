@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 struct load {
@@ -45,14 +44,6 @@ static void sleep_for(double seconds)
     nanosleep(&time, NULL);
 }
 
-static double cpu_seconds(void)
-{
-    struct rusage use;
-    getrusage(RUSAGE_SELF, &use);
-    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-           (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
-}
-
 void load_run(const struct bench_options *options, unsigned threads, load_fn *step, void *arg,
               bool times, struct bench_result *ret)
 {
@@ -70,13 +61,13 @@ void load_run(const struct bench_options *options, unsigned threads, load_fn *st
     }
     pthread_barrier_wait(&load.begin);
     uint64_t began = bench_now_ns(), count = 0, bytes = 0;
-    double cpu = cpu_seconds();
+    double cpu = bench_cpu_seconds();
     sleep_for(options->seconds);
     atomic_store(&load.end, true);
     for (unsigned i = 0; i < threads; i++)
         pthread_join(runners[i].id, NULL);
     double seconds = (double)(bench_now_ns() - began) / 1e9;
-    cpu = cpu_seconds() - cpu;
+    cpu = bench_cpu_seconds() - cpu;
     for (unsigned i = 0; i < threads; i++) {
         count += runners[i].thread.count;
         bytes += runners[i].thread.bytes;
