@@ -39,8 +39,8 @@
 #define CHECK_SOON(expr)                                                                           \
     do {                                                                                           \
         for (int tries_ = 0; !(expr); tries_++) {                                                  \
-            if (tries_ == 2000)                                                                    \
-                check_fail(__FILE__, __LINE__, "in 10 s: " #expr);                                 \
+            if (tries_ == 12000)                                                                   \
+                check_fail(__FILE__, __LINE__, "in 60 s: " #expr);                                 \
             sleep_ms(5);                                                                           \
         }                                                                                          \
     } while (0)

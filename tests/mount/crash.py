@@ -138,7 +138,7 @@ def _(m):
         os.listdir(m.path)
     with fails_with(errno.ENOTCONN):
         lib.write_once(t.file("append"), b"x")
-    refused = subprocess.run(m.command(), stderr=subprocess.PIPE, timeout=20, text=True)
+    refused = subprocess.run(m.command(), stderr=subprocess.PIPE, timeout=120, text=True)
     assert refused.returncode != 0, "a mount over a dead one succeeds without being asked to"
     assert "fusermount3 -u" in refused.stderr, f"no advice in: {refused.stderr}"
     subprocess.run(["fusermount3", "-u", m.path], check=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 400
+# timeout: 600
 """The daemon dies, or a call of it fails, at a named point: SITE:HIT:ACTION of tests/power/failpoints.c, which finds the
 sites by recording one run of the same 200 operations.  The operations go through three lives of the daemon: on a new
 store, after a clean end, and after a kill; a point belongs to one of them.
@@ -166,7 +166,7 @@ class Run:
         m.environment = environment
         try:
             m.begin()
-            lib.until("the mount", self.ready, 30)
+            lib.until("the mount", self.ready)
         except Gone:
             m.detach()
             m.environment = {}
@@ -174,9 +174,10 @@ class Run:
         self.script.attach(m)
 
     def ready(self):
-        status = self.mount.daemon.poll()
-        if status is None:
+        try:
             return self.mount.ready()
+        except AssertionError:  # the daemon ended
+            status = self.mount.daemon.wait()
         self.mount.daemon = None
         self.expect_end(status)
         raise Gone
@@ -210,7 +211,7 @@ class Run:
         """Raises Gone when the daemon is dead; returns when the error is one that the failpoint explains."""
         action = self.point.action if self.point else None
         if e.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            status = self.mount.daemon.wait(10)
+            status = self.mount.daemon.wait(120)
             self.mount.daemon = None
             self.expect_end(status)
             raise Gone from None

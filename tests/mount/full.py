@@ -79,7 +79,7 @@ def _(m):
             except OSError as e:
                 equal(e.errno, errno.ENOSPC)
                 return False
-        lib.until("a retry works", room, 20)
+        lib.until("a retry works", room)
         equal(t.next(), b"again" * 100_000)
     finally:
         release(m, disk)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 300
+# timeout: 600
 """SIGKILL of the daemon at random times, clients at work: nothing acknowledged is lost, nothing is torn, in strict mode
 nothing is delivered twice.  See faults/rounds.py for campaigns and replay."""
 

@@ -59,7 +59,7 @@ def fails_with(*numbers):
     raise AssertionError(f"expected {names}, but it worked")
 
 
-def until(what, condition, seconds=10):
+def until(what, condition, seconds=60):
     """Waits until condition() holds; fails the test when it does not within the time."""
     end = time.monotonic() + seconds
     while True:
@@ -202,7 +202,7 @@ class Mount:
             self.options = options
         self.begin()
         try:
-            until("the mount", self.ready, 30)
+            until("the mount", self.ready)
         except BaseException:
             self.kill()
             raise
@@ -220,7 +220,7 @@ class Mount:
             return os.path.ismount(self.path)
         return False
 
-    def wait_exit(self, seconds=30):
+    def wait_exit(self, seconds=120):
         status = self.daemon.wait(seconds)
         self.daemon = None
         equal(status, 0, "the daemon's exit status")

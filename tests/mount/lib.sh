@@ -52,7 +52,7 @@ mount_stop() {
     local tries=0 status=0
     until fusermount3 -u "$M" 2>"$WORK/umount.err"; do
         tries=$((tries + 1))
-        [ "$tries" -lt 50 ] || fail "cannot unmount: $(cat "$WORK/umount.err")"
+        [ "$tries" -lt 600 ] || fail "cannot unmount: $(cat "$WORK/umount.err")"
         sleep 0.1
     done
     wait "$DAEMON" || status=$?

@@ -24,7 +24,7 @@ def in_namespace(script, *arguments, **variables):
     """Runs a shell script in a mount namespace; gives the status and all that was said."""
     need_namespace()
     done = subprocess.run(["unshare", "-m", "sh", "-euc", script, "sh", *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=60, env=dict(os.environ, **variables))
+                          stderr=subprocess.STDOUT, text=True, timeout=120, env=dict(os.environ, **variables))
     return done.returncode, done.stdout
 
 
@@ -76,7 +76,7 @@ def _(m):
         for path, told in (("@" + name, True), ("nonsense", False), ("/" + "n" * 200, False)):
             with open(m.err_path, "ab") as err:
                 m.daemon = subprocess.Popen(m.command(), stderr=err, env=dict(os.environ, NOTIFY_SOCKET=path))
-            lib.until("the mount", m.ready, 30)
+            lib.until("the mount", m.ready)
             while told and "READY=1" not in s.recv(4096).decode():
                 pass
             m.stop()
@@ -88,7 +88,7 @@ def _(m):
         stat = os.fstat(err.fileno())
         m.daemon = subprocess.Popen(m.command(), stderr=err,
                                     env=dict(os.environ, JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}"))
-    lib.until("the mount", m.ready, 30)
+    lib.until("the mount", m.ready)
     m.daemon.send_signal(signal.SIGTERM)
     m.wait_exit()
     assert re.search(r"^<6>ending on signal 15$", m.stderr(), re.M), m.stderr()
@@ -181,7 +181,7 @@ def _(m):
     program = helper(m)
     for words in (["-o", "ro"], ["-f", "-o", "ro"], ["-n", "-v", "-s", "-o", ",".join(["fsync=each", *NOISE])],
                   ["-t", "walrusfs", "-o", "noexec,noatime"]):
-        done = subprocess.run([program, m.store, m.path, *words], stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([program, m.store, m.path, *words], stderr=subprocess.PIPE, text=True, timeout=120)
         if words == ["-o", "ro"]:
             equal(done.returncode, 2, "status: a read-only mount makes no store")
             continue
@@ -199,7 +199,7 @@ def _(m):
 def _(m):
     program = helper(m, "mount.fuse.walrusfs")
     for option, said in (("fsinc=each", "fsinc"), ("remount,ro", "unmount")):
-        done = subprocess.run([program, m.store, m.path, "-o", option], stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([program, m.store, m.path, "-o", option], stderr=subprocess.PIPE, text=True, timeout=120)
         equal(done.returncode, 1, option)
         assert said in done.stderr, done.stderr
 
@@ -272,7 +272,7 @@ def _(m):
     m.daemon.kill()
     m.daemon.wait()
     m.daemon = None
-    done = subprocess.run([WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, text=True, timeout=120)
     equal(done.returncode, 3, done.stderr)
     command = re.search(r"fusermount3 -u -- (\S+)", done.stderr)
     assert command and command.group(1) == m.path, done.stderr
@@ -283,7 +283,7 @@ def _(m):
 @case("relative paths, that of the log file too, hold in the background", mounted=False)
 def _(m):
     done = subprocess.run([os.path.abspath(WALRUSFS), "-o", "logfile=log", "store", "m"], cwd=m.work,
-                          stderr=subprocess.PIPE, text=True, timeout=60)
+                          stderr=subprocess.PIPE, text=True, timeout=120)
     equal(done.returncode, 0, done.stderr)
     m.topic().append(b"x")
     os.rename(os.path.join(m.work, "log"), os.path.join(m.work, "log.1"))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 420
+# timeout: 600
 # serial
 """The main job: nginx logs 100,000 requests into a topic, four shell consumers take the lines, two of
 them are SIGKILLed on the way, and the daemon is SIGKILLed once and mounted again.
@@ -149,7 +149,7 @@ class Nginx:
 
     def stop(self):
         self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(20)
+        self.process.wait(120)
 
 
 class Consumer:
@@ -224,7 +224,7 @@ def run(m, allowed_missing, allowed_again):
         with open(os.path.join(m.work, "stop"), "w"):
             pass
         for i in (1, 3):
-            consumers[i].process.wait(30)
+            consumers[i].process.wait(120)
         nginx.stop()
     judge(m, topic, consumers, allowed_missing, allowed_again)
 

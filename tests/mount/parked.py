@@ -72,7 +72,7 @@ class Crowd:
                                                    stdout=subprocess.PIPE))
             count -= some
             self.count += some
-            lib.until(f"{self.count} wait", self.all_wait, 60)
+            lib.until(f"{self.count} wait", self.all_wait)
 
     def all_wait(self):
         for process in self.processes:
@@ -142,7 +142,7 @@ def _(m):
         with Crowd(program, t) as crowd:
             crowd.add(COUNT, "wait", "follow", "batch")
             crowd.kill()
-        lib.until("none waits", lambda: t.status()["waiting"] == 0, 60)
+        lib.until("none waits", lambda: t.status()["waiting"] == 0)
         memory = daemon(m, "RssAnon")
         if round_ == 0:
             first = memory
@@ -199,7 +199,7 @@ def _(m):
                 crowd.add(COUNT * parked, "wait", "follow", "batch")
                 for name, call in calls.items():
                     found[name][parked].append(seconds_of(60, call))
-            lib.until("none waits", lambda: t.status()["waiting"] == 0, 60)
+            lib.until("none waits", lambda: t.status()["waiting"] == 0)
     for name, (none, many) in found.items():
         alone, beside = statistics.median(none), statistics.median(many)
         print(f"# {name}: {alone * 1e6:.0f} us alone, {beside * 1e6:.0f} us beside {COUNT}, "

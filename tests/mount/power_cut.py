@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 300
+# timeout: 600
 """The power of the disk below a store is cut at the n-th block write, clients at work, and any subset of the sectors that
 were not flushed survives: data, tables and the filesystem's own journal alike.  See faults/rounds.py for campaigns
 and replay, tests/power/cutdisk.c for the disk."""

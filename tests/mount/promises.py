@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 400
+# timeout: 600
 """Promises of the manual page that need other users, other disks or limits of the system to be shown."""
 
 import contextlib
@@ -62,7 +62,7 @@ def errors(m):
 def end(m):
     """SIGTERM; the exit status of the daemon."""
     m.daemon.send_signal(signal.SIGTERM)
-    status = m.daemon.wait(30)
+    status = m.daemon.wait(120)
     m.daemon = None
     return status
 
@@ -124,7 +124,7 @@ def _(m):
         os.mkdir(work, 0o755)
         # A mount namespace of its own: /dev/fuse and /etc/fuse.conf stay as they are.
         done = subprocess.run(["unshare", "-m", "sh", "-c", ALLOW_ROOT, "sh", work, os.path.abspath(WALRUSFS), option],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         equal((done.returncode, done.stdout.split("\n")),
               (0, ["65534 yes", f"65533 {others}", "0 yes", ""]), option)
         with open(os.path.join(work, "refused")) as f:
@@ -182,7 +182,7 @@ def _(m):
         os.setgid(64977)
         os.setuid(64977)
     for command, prepare in ((m.command(), no_descriptors), ([WALRUSFS, m.store, m.path], no_processes)):
-        done = subprocess.run(command, preexec_fn=prepare, stderr=subprocess.PIPE, text=True, timeout=20,
+        done = subprocess.run(command, preexec_fn=prepare, stderr=subprocess.PIPE, text=True, timeout=120,
                               env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))  # it needs a process itself
         equal(done.returncode, 4, f"status after {done.stderr!r}")
         assert "walrusfs: error: cannot" in done.stderr, done.stderr

@@ -115,13 +115,13 @@ def _(m):
 
 @case("walrusfs in the background is mounted when it returns, and says why when it cannot", mounted=False)
 def _(m):
-    done = subprocess.run([lib.WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, timeout=30)
+    done = subprocess.run([lib.WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, timeout=120)
     equal(done.returncode, 0, done.stderr.decode())
     assert os.path.ismount(m.path), "not mounted yet"
     m.topic().append(b"x")
     other = os.path.join(m.work, "m2")
     os.mkdir(other)
-    second = subprocess.run([lib.WALRUSFS, m.store, other], stderr=subprocess.PIPE, timeout=30)
+    second = subprocess.run([lib.WALRUSFS, m.store, other], stderr=subprocess.PIPE, timeout=120)
     assert second.returncode != 0 and second.stderr, "a second daemon in the background says nothing"
     with open(os.path.join(m.store, "LOCK"), encoding="ascii") as f:
         pid = int(f.read().split()[0])

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# timeout: 240
+# timeout: 600
 # `cat FILE > T/lines; cat T/drain | cmp - FILE` holds for every file, whatever bytes are in it.
 . "$(dirname "$0")/lib.sh"
 

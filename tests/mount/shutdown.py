@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 300
+# timeout: 600
 """The filesystem below a store is shut down under it at random times, clients at work: a power cut as ext4 and xfs offer
 it.  What was durable is there, what was not is there up to a point, and the daemon lives until it is told to go.  See
 faults/rounds.py for campaigns and replay."""
@@ -17,7 +17,7 @@ def end_daemon(m):
     """Its disk is gone: it has to end when asked to, by itself; that it could not sync is its exit status."""
     assert m.daemon.poll() is None, f"I5: the daemon died with {m.daemon.returncode}"
     m.daemon.send_signal(signal.SIGTERM)
-    status = m.daemon.wait(30)
+    status = m.daemon.wait(120)
     m.daemon = None
     assert status >= 0, f"I5: the daemon died by signal {-status}"
     m.detach()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 240
+# timeout: 600
 """st_size is true: readers that trust it work, alone and with others that compete."""
 
 import os
@@ -257,7 +257,7 @@ def _(m):
     need_busybox()
     with open(m.err_path, "ab") as err:
         m.daemon = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *m.command()], stderr=err)
-    lib.until("the mount", m.ready, 30)
+    lib.until("the mount", m.ready)
     compete(m, 300, lambda i: (18, 4097, 100, 30_000, 40)[i % 5])
 
 

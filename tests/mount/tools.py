@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 400
+# timeout: 600
 """Programs that know nothing of walrusfs do their work with its files: each case is what a kind of program
 does, with what it stored and took compared byte for byte.  A program that is missing is a skip."""
 
@@ -248,7 +248,7 @@ def page(path, keys):
     shown = b""
     try:
         for key in keys:
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while select.select([master], [], [], 0.3)[0] or not shown:
                 assert time.monotonic() < end, f"less shows nothing, or for ever: {shown[-200:]!r}"
                 shown += os.read(master, 65536)
@@ -256,7 +256,7 @@ def page(path, keys):
         with contextlib.suppress(OSError):  # EIO: less has gone
             while select.select([master], [], [], 10)[0]:
                 shown += os.read(master, 65536)
-        equal(process.wait(10), 0, "less ended with")
+        equal(process.wait(120), 0, "less ended with")
     finally:
         process.kill()
         process.wait()
@@ -492,7 +492,7 @@ class EpollClient:
                   ("" if got else f", which said {self.process.stderr.read()!r}"))
 
     def ends(self):
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=120)
         equal((self.process.returncode, out, err), (0, b"", b""), "the end of the client")
 
 
@@ -530,7 +530,7 @@ def _(m):
 def stop(process, number):
     process.send_signal(number)
     try:
-        process.wait(20)
+        process.wait(120)
     finally:
         process.kill()
         process.wait()
@@ -631,7 +631,7 @@ def fio(m, engine, path, *arguments):
     """One job of blocks that are their own offset, again and again: what fio reads, it compares."""
     return subprocess.run(["fio", "--name=job", "--minimal", f"--filename={path}", f"--ioengine={engine}",
                            f"--bs={FIO_BLOCK}", "--verify=pattern", "--verify_pattern=%o", "--iodepth=8", *arguments],
-                          cwd=m.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
+                          cwd=m.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
 
 
 def need_fio(m, engine):

@@ -23,7 +23,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(claims, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(claims, .init = setup, .fini = teardown, .timeout = 300);
 
 static void open_at_least_once(uint32_t persist_every)
 {

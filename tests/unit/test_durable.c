@@ -126,7 +126,7 @@ static void wait_a_moment(void)
     cr_assert_eq(nanosleep(&moment, NULL), 0);
 }
 
-Test(durable, a_success_waits_for_every_sync_that_overlapped_it, .init = init, .timeout = 20)
+Test(durable, a_success_waits_for_every_sync_that_overlapped_it, .init = init, .timeout = 300)
 {
     struct ending first = {.outcome = 1}, good = {.outcome = 1};
     struct durable_ticket last;
@@ -146,7 +146,7 @@ Test(durable, a_success_waits_for_every_sync_that_overlapped_it, .init = init, .
     cr_assert_eq(outcome_of(&first), 0);
 }
 
-Test(durable, a_success_does_not_wait_for_a_sync_that_began_after_it, .init = init, .timeout = 20)
+Test(durable, a_success_does_not_wait_for_a_sync_that_began_after_it, .init = init, .timeout = 300)
 {
     struct ending before = {.outcome = 1}, good = {.outcome = 1};
     struct durable_ticket after;
@@ -190,7 +190,7 @@ static void *sync_often(void *arg)
     return (void *)failed;
 }
 
-Test(durable, many_threads_never_wait_in_a_circle, .init = init, .timeout = 60)
+Test(durable, many_threads_never_wait_in_a_circle, .init = init, .timeout = 300)
 {
     pthread_t threads[THREAD_COUNT];
 

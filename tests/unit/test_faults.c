@@ -32,7 +32,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(faults, .init = setup, .fini = teardown, .timeout = 90);
+TestSuite(faults, .init = setup, .fini = teardown, .timeout = 300);
 
 /* A mount namespace of our own; false: not allowed here. */
 static bool enter_mount_namespace(void)

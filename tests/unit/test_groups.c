@@ -24,7 +24,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(groups, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(groups, .init = setup, .fini = teardown, .timeout = 300);
 
 /* Takes everything that is pending in a group, one by one, and checks the numbers. */
 static void expect_taken(const char *topic, const char *name, uint64_t first, uint64_t end)

@@ -29,7 +29,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(library, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(library, .init = setup, .fini = teardown, .timeout = 300);
 
 /* -------------------------------------------------------------------------------- durability -- */
 

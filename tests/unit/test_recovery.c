@@ -32,7 +32,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(recovery, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(recovery, .init = setup, .fini = teardown, .timeout = 300);
 
 /* Takes entries `first` to `end`; `bad` of them must be told as damaged, once. */
 static void expect_all_but(struct rig *rig, const char *topic, uint64_t first, uint64_t end,

@@ -39,7 +39,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(refusals, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(refusals, .init = setup, .fini = teardown, .timeout = 300);
 
 /* A mount namespace of our own; false: not allowed here. */
 static bool enter_mount_namespace(void)

@@ -26,7 +26,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(regressions, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(regressions, .init = setup, .fini = teardown, .timeout = 300);
 
 /* A store whose last batch, entries `first` and `first` + 1, is torn: its second half is bad. */
 static void make_torn_batch(uint64_t first, struct rig *ret_torn)

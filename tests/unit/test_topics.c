@@ -24,7 +24,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(topics, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(topics, .init = setup, .fini = teardown, .timeout = 300);
 
 /* ------------------------------------------------------------------------------------- names -- */
 

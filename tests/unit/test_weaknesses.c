@@ -27,7 +27,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(weaknesses, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(weaknesses, .init = setup, .fini = teardown, .timeout = 300);
 
 /* --------------------------------------------------------------------------- positions (1 to 5) --
  */

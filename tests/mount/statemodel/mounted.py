@@ -178,7 +178,7 @@ class Mounted(RuleBasedStateMachine):
 
     def wait_for(self, want, get, where):
         """What a close gives back, and at-least-once counts, comes a moment later."""
-        end = time.monotonic() + (20 if Mounted.failures == 0 else 3)  # less while a failure is shortened
+        end = time.monotonic() + (60 if Mounted.failures == 0 else 3)  # less while a failure is shortened
         while True:
             got = get()
             wrong = {k: f"{got.get(k)}, not {v}" for k, v in want.items() if got.get(k) != v}
