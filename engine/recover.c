@@ -580,15 +580,17 @@ static int recover_groups(struct walrus_topic *topic)
                    group->name, (unsigned long long)value.offset, (unsigned long long)first);
         if (group->low < first) {
             /* Ranges below go too: the oldest entry starts anew. */
-            uint64_t counted;
+            int moved = 0;
             group->low = first;
-            while (group->done_count && group->done[0].first <= first) {
+            while (moved == 0 && group->done_count && group->done[0].first <= first) {
                 struct offset_range range = group->done[0];
                 memmove(&group->done[0], &group->done[1],
                         --group->done_count * sizeof(group->done[0]));
-                r = group_restore(group, &(struct offset_value){.offset = MAX(first, range.end)});
+                moved =
+                    group_restore(group, &(struct offset_value){.offset = MAX(first, range.end)});
             }
-            (void)counted;
+            if (moved < 0)
+                return moved;
         }
         atomic_store(&group->stored_low, group->low);
         group->cur.seq = group->low;

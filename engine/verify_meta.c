@@ -100,6 +100,8 @@ static int take_group(struct check *c, const struct registry_change *change)
     struct check_group *group = *at ? *at : calloc(1, sizeof(*group));
     if (!name || !group) {
         free(name);
+        if (!*at)
+            free(group);
         return -ENOMEM; /* a group that was there already is still in the list */
     }
     free(group->name);

@@ -77,10 +77,11 @@ static int directory_enter(int parent, const char *name, bool make, int *ret_fd)
         if (r < 0 && r != -EEXIST)
             return r;
         int up = os_open(parent, ".", O_RDONLY | O_DIRECTORY, 0);
-        if (up >= 0) {
-            r = os_fsync(up);
+        r = up < 0 ? up : os_fsync(up); /* or the whole store could be gone after a loss of power */
+        if (up >= 0)
             os_close(up);
-        }
+        if (r < 0)
+            return r;
         r = os_open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     }
     if (r < 0)

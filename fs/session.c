@@ -118,7 +118,6 @@ static enum session_result session_mount(struct session *session)
 
 int session_detach(const char *mountpoint)
 {
-    extern char **environ;
     char *argv[] = {"fusermount3", "-u", "-q", "-z", "--", (char *)(uintptr_t)mountpoint, NULL};
     int status;
     pid_t pid;

@@ -99,6 +99,22 @@ static void *serve_empty_fuse(void *arg)
     }
 }
 
+Test(faults, a_store_whose_directory_cannot_be_made_durable_is_not_opened)
+{
+    struct rig inner = s;
+
+    CHECK(strlen(s.dir) + 4 < sizeof(inner.dir));
+    strcat(inner.dir, "/new");
+    faultos_install();
+    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_FSYNC, .nth = 1, .error = EIO});
+    CHECK_INT(rig_try_open(&inner), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+    faultos_disarm();
+    faultos_remove();
+    rig_open(&inner); /* it is there by now, and empty */
+    rig_close(&inner);
+}
+
 Test(faults, a_fuse_filesystem_is_emediumtype)
 {
     char text[128];
