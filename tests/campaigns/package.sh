@@ -29,6 +29,15 @@ package_autopkgtest() {
     cp "$ROOT/scripts/debian/tests/$1" "$package_root/packages/" && in_chroot sh "/packages/$1"
 }
 
+# The tour of the documentation, with the packages and a system of their own.
+package_tour() {
+    in_chroot apt-get install -y -qq --no-install-recommends nginx-light busybox-static curl || return 1
+    umount -l "$package_root/dev" "$package_root/proc"
+    WALRUSFS_TOUR_ROOT=$package_root "$ROOT/tests/mount/tour.py" | tee "$package_out/tour.log"
+    mount --bind /proc "$package_root/proc" && mount --bind /dev "$package_root/dev"
+    grep -q '^ok 1 - [^#]*$' "$package_out/tour.log"
+}
+
 package_fstab() {
     # shellcheck disable=SC2016
     in_chroot sh -euc 'mkdir -p /mnt/queue
@@ -59,6 +68,7 @@ else
     check "they are installed in a new system" package_install
     check "a store is mounted there in each way" package_autopkgtest mount
     check "the examples are compiled and run there" package_autopkgtest link
+    check "the tour goes as its page says, from the packages" package_tour
     check "a line of fstab is mounted" package_fstab
     check "they are removed, and leave nothing but the store" package_remove
 fi

@@ -70,9 +70,9 @@ def matches(expected, got):
 class Shell:
     """A bash that runs one command after the other.  `command` starts it, in a chroot for one."""
 
-    def __init__(self, replace, command=("bash",), **popen):
+    def __init__(self, replace, command=("bash", "--noprofile", "--norc"), **popen):
         self.replace = replace
-        self.process = subprocess.Popen([*command, "--noprofile", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, start_new_session=True, **popen)
         self.rest = b""
 
