@@ -287,8 +287,9 @@ int append_done(struct walrus_topic *topic, uint64_t end_seq, bool durable)
 {
     if (atomic_load_explicit(&topic->watch_count, memory_order_seq_cst))
         topic_fire(topic);
+    /* It is in the log by now: an error that says that nothing changed would be a lie. */
     if (durable)
-        return topic_sync_to(topic, end_seq, false);
+        return topic_sync_to(topic, end_seq, false) < 0 ? -EIO : 0;
     syncer_mark(topic, SYNC_SCHEDULED);
     return 0;
 }

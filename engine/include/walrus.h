@@ -314,7 +314,8 @@ struct walrus_append_options {
  * Appends `count` entries as one batch, all or none, in order, at consecutive sequence numbers; the
  * first goes to *ret_seq (NULL is allowed).  `options` may be NULL.
  * Never waits for a reader or for another topic.  Results as walrus_batch_append, and -ENODEV.
- * With durable, -EIO can also mean: appended, but not durable, and never will be.
+ * With durable, -EIO can also mean: appended, but not durable; walrus_topic_sync tells if it can
+ * still become so.
  */
 WALRUS_API WALRUS_CHECK int walrus_topic_append(struct walrus_topic *topic,
                                                 const struct iovec *entries, size_t count,

@@ -346,6 +346,32 @@ Test(faults, with_fsync_each_a_failed_sync_fails_the_append)
     rig_expect_many(&s, "t", 0, 3, 100);
 }
 
+Test(faults, an_append_that_says_that_the_disk_is_full_has_left_nothing)
+{
+    faultos_install();
+    s.options.fsync = WALRUS_FSYNC_EACH;
+    s.options.block_size = 65536;
+    rig_open(&s);
+    uint64_t failed_count = 1;
+    for (unsigned nth = 1; failed_count > 0; nth++) {
+        char name[16];
+        snprintf(name, sizeof(name), "t%u", nth);
+        rig_append_many(&s, name, 0, 3, 20000); /* the next one begins a block */
+        faultos_forget_counts();
+        faultos_arm(&(struct faultos_rule){
+            .kind = FAULTOS_WRITE, .nth = nth, .error = ENOSPC, .file = "wal_*.log"});
+        int r = rig_try_append(&s, name, 3, 20000);
+        failed_count = faultos_failed_count();
+        faultos_disarm();
+        uint64_t tail = rig_topic_stat(&s, name).tail_seq;
+        CHECK(r == 0 ? tail == 4 : r == -ENOSPC ? tail == 3 : r == -EIO);
+        CHECK(failed_count > 0 || r == 0);
+        rig_append(&s, name, tail, 100); /* and it goes on */
+    }
+    rig_close(&s);
+    faultos_remove();
+}
+
 Test(faults, strict_takes_nothing_when_the_offset_cannot_be_stored)
 {
     struct walrus_entry entry = {.data = &s};
