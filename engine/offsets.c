@@ -59,6 +59,7 @@ struct loaded {
 struct offsets {
     int fd; /* -1: read-only and not there */
     bool read_only;
+    bool any_bad; /* a copy of a slot was damaged or could not be read */
     struct reporter reporter;
     uint8_t uuid[16];
     struct durable durable;
@@ -154,6 +155,7 @@ static int load_slot(struct offsets *offsets, uint32_t slot_idx, const uint8_t *
             results[copy] = -EBADMSG;
     any_good = results[0] == 0 || results[1] == 0;
     any_bad = results[0] < 0 || results[1] < 0;
+    offsets->any_bad |= any_bad;
     slot->both = results[0] == 0 && results[1] == 0 && values[0].topic_id != 0 &&
                  values[1].topic_id == values[0].topic_id &&
                  values[1].group_id == values[0].group_id;
@@ -197,6 +199,10 @@ static int load_all(struct offsets *offsets)
         }
     }
     free(window);
+    /* A slot is a part of a page, and a page that cannot be read takes no part of it: written as a
+     * whole it does, and a disk then gives it another place. */
+    if (r == 0 && offsets->any_bad && !offsets->read_only)
+        r = os_rewrite(offsets->fd);
     return r;
 }
 

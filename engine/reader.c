@@ -191,7 +191,8 @@ static int fragment_find(struct walrus_reader *reader, const struct pos *pos,
     return 0;
 }
 
-/* Copies checked bytes of one fragment of the entry; the count goes to *ret_size. */
+/* Copies checked bytes of one fragment of the entry; the count goes to *ret_size.  -EBADMSG: they are
+ * damaged, or on a place that the disk does not give back. */
 static int entry_copy(struct walrus_reader *reader, const struct pos *pos,
                       const struct walk_entry *entry, uint64_t skip, void *to, size_t size,
                       size_t *ret_size)
@@ -210,20 +211,15 @@ static int entry_copy(struct walrus_reader *reader, const struct pos *pos,
     bool whole = from == 0 && size == info.size;
     if (!whole && (reader->checked_seq != entry->seq || reader->checked_frag != frag)) {
         uint32_t crc;
-        r = guard_crc(&crc, 0, data, info.size);
-        if (r == 0 && crc != info.data_crc)
-            r = -EBADMSG;
-        if (r < 0)
-            return r;
+        if (guard_crc(&crc, 0, data, info.size) < 0 || crc != info.data_crc)
+            return -EBADMSG;
         reader->checked_seq = entry->seq;
         reader->checked_frag = frag;
     }
-    r = guard_copy(to, data + from, size);
-    if (r == 0 && whole && crc32c(0, to, size) != info.data_crc)
-        r = -EBADMSG;
-    if (r == 0)
-        *ret_size = size;
-    return r;
+    if (guard_copy(to, data + from, size) < 0 || (whole && crc32c(0, to, size) != info.data_crc))
+        return -EBADMSG;
+    *ret_size = size;
+    return 0;
 }
 
 /* The entry at the cursor is damaged: consume it, tell, and step behind it. */
@@ -244,7 +240,8 @@ static int reader_damaged(struct walrus_reader *reader, const struct walk_entry 
                  "entries from %llu to %llu are damaged: wal_%04u.log, block %u, offset %u: %s",
                  (unsigned long long)entry->seq, (unsigned long long)entry->end_seq - 1,
                  pos->block->file->number, pos->block->idx, pos->off,
-                 entry->damaged ? "what is there is no entry" : "the data fails its checksum");
+                 entry->damaged ? "what is there is no entry"
+                                : "the data cannot be read or fails its checksum");
     r = cursor_next(reader, &reader->at, entry);
     if (r < 0)
         return r;

@@ -165,9 +165,9 @@ int space_file_open(struct walrus *store, uint32_t number, uint8_t *ret_meta,
         return -ENOMEM;
     int r = file_attach(store, file, name);
     if (r == 0) {
-        memset(ret_meta, 0, FORMAT_FILE_META_SIZE);
-        ssize_t n = os_read(file->fd, ret_meta, FORMAT_FILE_META_SIZE, 0);
-        r = n < 0 ? (int)n : file_header_read(store, file, ret_meta);
+        r = os_read_salvaging(file->fd, ret_meta, FORMAT_FILE_META_SIZE, 0);
+        if (r == 0)
+            r = file_header_read(store, file, ret_meta);
     }
     if (r < 0) {
         if (r != -EBADMSG)

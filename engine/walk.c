@@ -7,8 +7,10 @@
  * readers and the writer of a topic meet in `end` and `next` of a block only: records are published
  * by `end`, and when `next` is set `end` is final.
  *
- * Damage: a header that does not validate.  The walk goes on at the next one that does, in the same
- * block or the next; the numbers in between are reported to the caller as one lost range.
+ * Damage: a header that does not validate, or cannot be read.  The walk goes on at the next one that
+ * does, in the same block or the next; the numbers in between are reported to the caller as one lost
+ * range.  Where something cannot be read and nothing behind it can, the disk may be gone: that is
+ * -EIO, and no number counts as lost.
  */
 #include "store.h"
 
@@ -57,47 +59,65 @@ static bool step_block(struct pos *pos)
     return true;
 }
 
-/* The first valid record from `off` on that begins an entry of at least `seq`. */
-static bool resync(const struct block *block, uint32_t off, uint32_t end, uint64_t seq,
-                   uint32_t *ret_off, uint64_t *ret_seq)
+/* The first valid record from `off` on that begins an entry of at least `seq`.  WALRUS_EMPTY: there
+ * is none; -EIO: nor could all be read. */
+static int resync(const struct block *block, uint32_t off, uint32_t end, uint64_t seq,
+                  uint32_t *ret_off, uint64_t *ret_seq)
 {
+    int none = WALRUS_EMPTY;
     for (; off < end && end - off >= FORMAT_RECORD_SIZE; off += FORMAT_RECORD_ALIGN) {
         struct record_info info;
-        if (walk_header(block, off, end, &info) == 0 && !(info.flags & FORMAT_CONT) &&
-            info.seq >= seq) {
+        int r = walk_header(block, off, end, &info);
+        if (r == 0 && !(info.flags & FORMAT_CONT) && info.seq >= seq) {
             *ret_off = off;
             *ret_seq = info.seq;
-            return true;
+            return 0;
+        }
+        if (r == -EIO) { /* not each place of a page, which the disk would be asked for again */
+            none = -EIO;
+            off = (uint32_t)round_up(off + 1, FORMAT_PAGE_SIZE) - FORMAT_RECORD_ALIGN;
         }
     }
-    return false;
+    return none;
 }
 
-/* Skips records at the start of a block that continue an entry that is not being read. */
-static int skip_continued(struct pos *pos, uint32_t end)
+/* Skips a record at the start of a block that continues an entry that is not being read; true if
+ * there was one. */
+static bool skip_continued(struct pos *pos, uint32_t end)
 {
     struct record_info info;
-    int r = walk_header(pos->block, pos->off, end, &info);
-    if (r < 0 || !(info.flags & FORMAT_CONT))
-        return r == -EIO ? r : 0;
+    if (walk_header(pos->block, pos->off, end, &info) < 0 || !(info.flags & FORMAT_CONT))
+        return false;
     pos->off += (uint32_t)format_record_extent(info.size);
-    return WALRUS_EMPTY; /* moved: look again */
+    return true;
 }
 
-/* What is missing at *pos.  WALRUS_EMPTY: nothing, *pos was moved to where the entry is. */
-static int peek_damaged(struct walrus_topic *topic, struct pos *pos, uint32_t end,
+/* The start of a block can be read. */
+static bool is_readable(const struct block *block)
+{
+    struct record_info info;
+    return walk_header(block, 0, atomic_load_explicit(&block->end, memory_order_acquire), &info) !=
+           -EIO;
+}
+
+/* What is missing at *pos, where reading the header gave `error`.  WALRUS_EMPTY: nothing, *pos was
+ * moved to where the entry is. */
+static int peek_damaged(struct walrus_topic *topic, struct pos *pos, uint32_t end, int error,
                         struct walk_entry *ret)
 {
     uint32_t off;
     uint64_t seq;
     struct block *next = atomic_load_explicit(&pos->block->next, memory_order_acquire);
     *ret = (struct walk_entry){.seq = pos->seq, .damaged = true};
-    if (resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, pos->seq, &off, &seq)) {
+    int r = resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, pos->seq, &off, &seq);
+    if (r == 0) {
         if (seq == pos->seq) { /* only the rest of an entry before it was lost */
             pos->off = off;
             return WALRUS_EMPTY;
         }
         ret->end_seq = seq;
+    } else if ((r == -EIO || error == -EIO) && !(next && is_readable(next))) {
+        return -EIO;
     } else if (next) {
         ret->end_seq = next->first_seq;
     } else {
@@ -128,15 +148,10 @@ int walk_peek(struct walrus_topic *topic, struct pos *pos, struct walk_entry *re
             step_block(pos);
             continue;
         }
-        int r = pos->off == 0 ? skip_continued(pos, end) : 0;
-        if (r < 0)
-            return r;
-        if (r == WALRUS_EMPTY)
+        if (pos->off == 0 && skip_continued(pos, end))
             continue;
         struct record_info info;
-        r = walk_header(pos->block, pos->off, end, &info);
-        if (r == -EIO)
-            return r;
+        int r = walk_header(pos->block, pos->off, end, &info);
         if (r == 0 && info.seq == pos->seq && !(info.flags & FORMAT_CONT)) {
             *ret = (struct walk_entry){.seq = info.seq,
                                        .end_seq = info.seq + 1,
@@ -146,7 +161,7 @@ int walk_peek(struct walrus_topic *topic, struct pos *pos, struct walk_entry *re
                                        .data_crc = info.data_crc};
             return 0;
         }
-        r = peek_damaged(topic, pos, end, ret);
+        r = peek_damaged(topic, pos, end, r, ret);
         if (r == WALRUS_EMPTY)
             continue;
         if (r < 0 || ret->end_seq > pos->seq)
@@ -198,7 +213,7 @@ int walk_next(struct walrus_topic *topic, struct pos *pos, const struct walk_ent
     }
     uint32_t end = atomic_load_explicit(&pos->block->end, memory_order_acquire), off;
     uint64_t seq;
-    if (resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, entry->end_seq, &off, &seq) &&
+    if (resync(pos->block, pos->off + FORMAT_RECORD_ALIGN, end, entry->end_seq, &off, &seq) == 0 &&
         seq == entry->end_seq) {
         pos->off = off;
     } else if (!step_block(pos)) {

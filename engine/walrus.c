@@ -271,10 +271,9 @@ static int super_write(struct walrus *store, uint32_t clean)
 static int super_read(struct walrus *store)
 {
     struct format_super copies[2];
-    memset(copies, 0, sizeof(copies));
-    ssize_t n = os_read(store->super_fd, copies, sizeof(copies), 0);
+    int n = os_read_salvaging(store->super_fd, (uint8_t *)copies, sizeof(copies), 0);
     if (n < 0)
-        return (int)n;
+        return n;
     int best = -1, bad = 0;
     for (int i = 0; i < 2; i++) {
         struct super_info info;

@@ -49,13 +49,34 @@ static void take_abandon(struct handle *handle)
     handle_destroy(handle);
 }
 
+/* A reader without bytes may hold an entry whose header is damaged.  Nobody reads from a file of no
+ * bytes, so that is told at once: -EBADMSG, and the entry is consumed as by a read. */
+static int take_check_empty(struct walrus_reader *reader)
+{
+    struct walrus_entry entry;
+    uint64_t offset;
+    unsigned char none;
+
+    if (reader == NULL || walrus_reader_size(reader) > 0 ||
+        walrus_reader_entry(reader, 0, &entry, &offset) != -EBADMSG)
+        return 0;
+    ssize_t n = walrus_reader_read(reader, &none, 1, 0, NULL);
+    return n < 0 ? (int)n : 0;
+}
+
 /* The reader is in hand (or NULL: the file is empty); answers the OPEN. */
 static void take_opened(struct handle *handle, fuse_req_t req, struct walrus_reader *reader)
 {
     struct take *take = &handle->take;
     uint64_t size = reader != NULL ? walrus_reader_size(reader) : 0;
+    int r = take_check_empty(reader);
 
     take->reader = reader;
+    if (r < 0) {
+        reply_error(req, r);
+        take_abandon(handle);
+        return;
+    }
     atomic_store(&take->size, size);
     if (handle_finish_open(handle, req, size, false) < 0)
         take_abandon(handle);
@@ -370,6 +391,10 @@ static void wait_read_finish(struct waiter *waiter)
     size_t size = waiter->size;
     int r = waiter->result;
 
+    if (r == 0)
+        r = take_check_empty(waiter->reader);
+    if (r < 0 && waiter->result == 0)
+        walrus_reader_abort(waiter->reader);
     if (r == 0) {
         handle->take.reader = waiter->reader;
         atomic_store(&handle->take.size, walrus_reader_size(waiter->reader));

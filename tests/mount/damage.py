@@ -10,8 +10,12 @@ import lib
 from lib import case, equal, fails_with
 
 
-def change_on_disk(m, pattern):
-    """Changes one byte of `pattern` in the log files of the store, which is not mounted."""
+HEADER_SIZE = 40  # of a record, before its data
+
+
+def change_on_disk(m, pattern, before=0):
+    """Changes the first byte of `pattern`, or one so many bytes before it, in the log files of the store, which is not
+    mounted."""
     for name in os.listdir(m.store):
         if not name.startswith("wal_"):
             continue
@@ -19,18 +23,18 @@ def change_on_disk(m, pattern):
         with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as data:
             at = data.find(pattern)
             if at >= 0:
-                data[at] ^= 0x40
+                data[at - before] ^= 0x40
                 return
     raise AssertionError("the entry is not in the store as it was written")
 
 
-def damaged_third(m):
-    """A topic of five entries, mounted again, of which the third is damaged."""
+def damaged_third(m, before=0):
+    """A topic of five entries, mounted again, of which the third is damaged, in its data or so many bytes before."""
     t = m.topic()
     for i in range(5):
         t.append(b"payload number %d" % i)
     m.stop()
-    change_on_disk(m, b"payload number 2")
+    change_on_disk(m, b"payload number 2", before)
     m.start()
     return m.find()
 
@@ -77,6 +81,33 @@ def _(m):
         with fails_with(errno.EIO):
             lib.read_all(t.file("entries/2"))
     equal(lib.read_all(t.file("entries/3")), b"payload number 3")
+
+
+@case("an entry whose header is damaged is EIO like another, and no empty file", allow=".")
+def _(m):
+    t = damaged_third(m, HEADER_SIZE)
+    for _ in range(2):
+        with fails_with(errno.EIO):
+            lib.read_all(t.file("entries/2"))
+    equal([t.next(), t.next()], [b"payload number 0", b"payload number 1"])
+    with fails_with(errno.EIO):
+        t.peek()
+    with fails_with(errno.EIO):
+        t.next()
+    equal([t.next(), t.next(), t.next()], [b"payload number 3", b"payload number 4", b""])
+
+
+@case("wait and drain tell of a damaged header too", allow=".")
+def _(m):
+    t = damaged_third(m, HEADER_SIZE)
+    equal([t.next(), t.next()], [b"payload number 0", b"payload number 1"])
+    t.seek(2)
+    with fails_with(errno.EIO):
+        lib.read_all(t.file("wait"))
+    t.seek(2)
+    with fails_with(errno.EIO):
+        t.drain()
+    equal(t.drain(), b"payload number 3payload number 4")
 
 
 if __name__ == "__main__":
