@@ -22,7 +22,6 @@ import lib
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32): ext4 and xfs
 SHUTDOWN_LOG, SHUTDOWN_NOTHING = 1, 2  # flush the journal first, or nothing: a power cut
 FIEMAP = 0xC020660B
-FIEMAP_SYNC = 1
 
 MKFS = {
     "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"],
@@ -219,7 +218,7 @@ def extents(path):
         found, start = [], 0
         while True:
             room = 64
-            request = bytearray(struct.pack("=QQIIII", start, (1 << 64) - 1 - start, FIEMAP_SYNC, 0, room, 0)
+            request = bytearray(struct.pack("=QQIIII", start, (1 << 64) - 1 - start, 0, 0, room, 0)
                                 + bytes(56 * room))
             fcntl.ioctl(fd, FIEMAP, request)
             count = struct.unpack_from("=I", request, 20)[0]
