@@ -15,7 +15,7 @@
  *
  * Failure: until the end is published nothing has happened.  Space is taken before a record is
  * stored, so a full disk is met there, by -ENOSPC.  A fault while storing is -EIO for this call;
- * what it left behind the end is written over by the next append.
+ * what it left behind the end is zeroed before the next append.
  */
 #include "store.h"
 
@@ -67,7 +67,7 @@ static int file_sync(struct file *file)
 }
 
 /*
- * Zeroes what lies behind the end that recovery found, durably, before anything is stored there.
+ * Zeroes what lies behind the end, durably, before anything is stored there.
  * First what recovery noted of the block becomes durable: what is zeroed may have been the proof
  * that an earlier entry, since damaged, was there.
  */
@@ -86,9 +86,12 @@ int append_trim(struct walrus_topic *topic, struct block *block)
     }
     if (r == 0)
         r = file_sync(block->file);
-    if (r == 0)
-        block->trim = false;
-    return r;
+    if (r < 0)
+        return r;
+    block->trim = false;
+    atomic_fetch_sub(&topic->disk_bytes, block->space_end - page_end);
+    block->space_end = block->alloc_end = (uint32_t)page_end;
+    return 0;
 }
 
 /*
@@ -271,8 +274,12 @@ static int append_commit_locked(struct append *a, bool durable)
     a->off = tail.off;
     a->seq = tail.seq;
     int r = durable ? append_write(a) : append_store(a);
-    if (r < 0)
+    if (r < 0) {
+        /* Records behind the first may be whole, and would follow upon a shorter one that comes
+         * here next. */
+        tail.block->trim = true;
         return r;
+    }
     struct block *block = a->block;
     block->count += (uint32_t)a->count;
     block->bytes += a->bytes;

@@ -193,9 +193,9 @@ static void reclaim_removed(struct walrus_topic *topic)
 static void reclaim_topic(struct walrus_topic *topic)
 {
     struct walrus *store = topic->store;
-    bool removed = atomic_load(&topic->removed);
+    bool gone = atomic_load(&topic->gone);
     bool any = false;
-    if (removed) {
+    if (gone) {
         reclaim_removed(topic);
         any = true;
     } else {
@@ -206,7 +206,7 @@ static void reclaim_topic(struct walrus_topic *topic)
     if (any)
         space_tend(store);
     /* The keeper's own reference: with it goes, maybe, the last before the list's. */
-    if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) != 2 || !removed)
+    if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) != 2 || !gone)
         return;
     lock_acquire(&topic->blocks_lock);
     bool empty = list_empty(&topic->blocks);

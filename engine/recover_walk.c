@@ -76,6 +76,13 @@ static uint64_t proof_of(const struct walk *w, const struct record_info *info)
                : info->seq - info->undurable;
 }
 
+/* Whether what comes at the walk's place was durable: a number that is proven proves its whole
+ * unit. */
+static bool walk_was_durable(const struct walk *w)
+{
+    return w->proven > w->seq || (w->open && w->proven > w->end.seq);
+}
+
 /*
  * The first valid header at or behind `off` for which `seq` <= its number (UINT64_MAX as seq: none
  * is wanted, all are looked at for their proofs).  Looks only where the file has data.
@@ -142,11 +149,34 @@ static void report_lost(struct walk *w, uint64_t from, uint64_t to, const struct
 
 /* ------------------------------------------------------------------------------------- walk -- */
 
+/* The block that follows i in the topic, NULL: it is not there. */
+static const struct block_info *walk_following(const struct walk *w, size_t i)
+{
+    const struct block_info *next = i + 1 < w->count ? &w->found[i + 1].info : NULL;
+    return next && next->block_seq == w->found[i].info.block_seq + 1 ? next : NULL;
+}
+
+/* The block after i continues where the walk stands. */
+static bool walk_continues(const struct walk *w, size_t i)
+{
+    const struct block_info *next = walk_following(w, i);
+    return next && next->first_seq == walk_next_first(w);
+}
+
+/* The unit that is open was dropped by an earlier recovery, which met damage before it and so left
+ * it where it is: its numbers were given again, in the block after i. */
+static bool walk_was_dropped(const struct walk *w, size_t i)
+{
+    const struct block_info *next = walk_following(w, i);
+    return w->open && w->seq > w->end.seq && w->end.block == i && next &&
+           next->first_seq == w->end.seq;
+}
+
 /* Whether the record at `off` is the one that must come there; its data is checked too, unless it
  * was durable: then a bad checksum is for its readers to meet. */
-static int walk_record(struct walk *w, const struct block *block, uint32_t off,
-                       struct record_info *ret_info)
+static int walk_record(struct walk *w, size_t i, uint32_t off, struct record_info *ret_info)
 {
+    const struct block *block = w->blocks[i];
     int r = walk_header(block, off, w->rec->store->super.block_size, ret_info);
     if (r < 0)
         return r;
@@ -157,7 +187,8 @@ static int walk_record(struct walk *w, const struct block *block, uint32_t off,
     r = guard_crc(&crc, 0, block->base + off + FORMAT_RECORD_SIZE, ret_info->size);
     if (r == 0 && crc == ret_info->data_crc)
         return 0;
-    return w->proven > w->seq ? 0 : -EBADMSG;
+    bool dropped = (!w->left && walk_continues(w, i)) || walk_was_dropped(w, i);
+    return walk_was_durable(w) && !dropped ? 0 : -EBADMSG;
 }
 
 static void walk_accept(struct walk *w, size_t i, const struct record_info *info, uint32_t *off)
@@ -199,11 +230,17 @@ static void walk_skip_rest(struct walk *w, size_t i, uint32_t *off)
         walk_mark_end(w, i, *off);
 }
 
-/* The block after i continues where the walk stands. */
-static bool walk_continues(const struct walk *w, size_t i)
+/* Back to the end of the last whole unit, in the block that it ends in. */
+static void walk_back(struct walk *w)
 {
-    return i + 1 < w->count && w->found[i + 1].info.block_seq == w->found[i].info.block_seq + 1 &&
-           w->found[i + 1].info.first_seq == walk_next_first(w);
+    struct block *block = w->blocks[w->end.block];
+    atomic_store(&block->end, w->end.off);
+    block->count = w->end.count;
+    block->bytes = w->end.bytes;
+    block->last_time_ns = w->end.last_time_ns;
+    w->seq = w->end.seq;
+    w->left = 0;
+    w->open = false;
 }
 
 /* Walks an active block.  WALRUS_EMPTY: the log ends in it. */
@@ -214,7 +251,7 @@ static int walk_block(struct walk *w, size_t i)
     walk_skip_rest(w, i, &off);
     for (;;) {
         struct record_info info;
-        int r = walk_record(w, block, off, &info);
+        int r = walk_record(w, i, off, &info);
         if (r == 0) {
             walk_accept(w, i, &info, &off);
             continue;
@@ -223,22 +260,27 @@ static int walk_block(struct walk *w, size_t i)
             report(&w->rec->store->reporter, WALRUS_ERROR, r, w->topic->name,
                    "wal_%04u.log: block %u cannot be read at offset %u", block->file->number,
                    block->idx, off);
+        if (walk_was_dropped(w, i)) {
+            walk_back(w);
+            return 0;
+        }
         /* Within an entry a part that does not fill its block cannot lead into the next one: what
          * comes there is a later part, and this one is not whole. */
         bool whole = !w->left || off >= w->rec->store->super.block_size;
         if (whole && walk_continues(w, i))
             return 0;
         look_ahead(w, i, off);
-        if (w->proven <= w->seq)
+        if (!walk_was_durable(w))
             return WALRUS_EMPTY;
-        r = walk_record(w, block, off, &info); /* more is proven now: only its data may be bad */
+        r = walk_record(w, i, off, &info); /* more is proven now: only its data may be bad */
         if (r == 0) {
             walk_accept(w, i, &info, &off);
             continue;
         }
         uint32_t found_off;
         if (!scan_headers(w, &w->found[i], off + FORMAT_RECORD_ALIGN, walk_next_first(w),
-                          &found_off, &info))
+                          &found_off, &info) ||
+            (walk_following(w, i) && info.seq >= walk_following(w, i)->first_seq))
             return 0; /* the next block, or the end, tells how much is lost */
         report_lost(w, w->seq, info.seq, block);
         block->count += (uint32_t)(info.seq - walk_next_first(w));
@@ -255,10 +297,9 @@ static int walk_enter(struct walk *w, size_t i)
     const struct block_info *info = &w->found[i].info;
     if (i > 0 && !walk_continues(w, i - 1)) {
         look_ahead(w, i - 1, w->found[i - 1].info.used);
-        if (w->proven <= w->seq)
+        if (!walk_was_durable(w))
             return WALRUS_EMPTY;
-        if (info->first_seq < walk_next_first(w) ||
-            info->block_seq == w->found[i - 1].info.block_seq)
+        if (info->first_seq < walk_next_first(w))
             return -EBADMSG;
     }
     struct block *block = space_adopt(w->found[i].file, w->found[i].idx, info);
@@ -289,18 +330,11 @@ static void walk_drop(struct walk *w, struct block *block)
 /* Cuts the log at the end of its last whole unit. */
 static void walk_cut(struct walk *w)
 {
-    if (w->proven > w->end.seq && w->seq > w->end.seq)
-        return; /* part of the open unit was durable, so all of it was: its last record is damaged
-                 */
+    if (w->open && w->proven > w->end.seq && w->seq > w->end.seq)
+        return; /* part of the open unit was durable, so all of it was: its end is damaged */
     while (w->kept > w->end.block + 1)
         walk_drop(w, w->blocks[--w->kept]);
-    struct block *last = w->blocks[w->kept - 1];
-    atomic_store(&last->end, w->end.off);
-    last->count = w->end.count;
-    last->bytes = w->end.bytes;
-    last->last_time_ns = w->end.last_time_ns;
-    w->seq = w->end.seq;
-    w->left = 0;
+    walk_back(w);
 }
 
 static int walk_blocks(struct walk *w)
@@ -390,9 +424,10 @@ static int walk_install(struct walk *w)
     struct block *oldest = w->blocks[0];
     atomic_store(&topic->oldest_end_seq, w->kept > 1 ? block_end_seq(oldest) : UINT64_MAX);
     topic->block_seq_next = before->block_seq + 1;
-    if (w->walked && w->proven > w->seq) { /* the end itself is lost */
-        report_lost(w, w->seq, w->proven, before);
-        w->seq = w->proven;
+    uint64_t least = MAX(w->proven, w->seq + (w->open ? 1 : 0)); /* an open unit had more */
+    if (w->walked && least > w->seq) {                           /* the end itself is lost */
+        report_lost(w, w->seq, least, before);
+        w->seq = least;
     }
     topic->roll = before->sealed || w->damaged;
     before->trim = w->rec->unclean && !before->sealed;
@@ -402,10 +437,30 @@ static int walk_install(struct walk *w)
     return 0;
 }
 
+/* Of two blocks with one place in the topic the later use counts: the other one was dropped, and
+ * could not be marked free.  Now it can, or is left out once more. */
+static void drop_stale(struct walk *w)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        const struct found *found = &w->found[i];
+        if (!kept || found->info.block_seq != w->found[kept - 1].info.block_seq) {
+            w->found[kept++] = *found;
+            continue;
+        }
+        struct block *block = space_adopt(found->file, found->idx, &found->info);
+        if (block)
+            walk_drop(w, block);
+    }
+    w->count = kept;
+}
+
 int recover_topic(struct recovery *rec, struct walrus_topic *topic, struct found *found,
                   size_t count)
 {
     struct walk w = {.rec = rec, .topic = topic, .found = found, .count = count};
+    drop_stale(&w);
+    count = w.count;
     w.blocks = calloc(count, sizeof(struct block *));
     if (!w.blocks)
         return -ENOMEM;

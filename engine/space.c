@@ -452,8 +452,11 @@ int block_table_settle(struct file *file, struct block **blocks, size_t count)
     lock_acquire(&file->table_lock);
     for (size_t i = 0; r == 0 && i < count; i++) {
         struct block_info info = block_active_info(blocks[i]);
-        file->cells[blocks[i]->idx].durable_copy ^= 1u;
+        struct cell *cell = &file->cells[blocks[i]->idx];
+        cell->durable_copy ^= 1u;
         r = table_write_locked(blocks[i], &info);
+        if (r < 0) /* the next sync begins again with this one */
+            cell->durable_copy ^= 1u;
     }
     lock_release(&file->table_lock);
     if (r == 0)

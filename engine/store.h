@@ -83,7 +83,7 @@ struct block {
     uint32_t count;     /* entries that begin here */
     uint32_t alloc_end; /* written, and zero behind `end`, up to here */
     uint32_t space_end; /* disk space is there up to here, at least alloc_end */
-    bool trim;          /* recovered: what lies behind `end` must be zeroed before an append */
+    bool trim; /* what recovery or a failed append left behind `end` goes before an append */
     /* LOCK_TABLE */
     bool entered;       /* an entry of it was written, or may have been */
     bool table_durable; /* its active entry is durable */
@@ -120,7 +120,8 @@ struct walrus_topic {
     struct walrus *store;
     uint64_t id;
     _Atomic uint32_t refs;
-    atomic_bool removed;
+    atomic_bool removed; /* refuses everything */
+    atomic_bool gone;    /* and that is durable: its blocks may go */
     atomic_bool dirty;   /* on the syncer's list */
     atomic_bool reclaim; /* on the keeper's list */
     atomic_bool pinned;  /* reclaim stopped at a block that somebody reads */

@@ -615,6 +615,7 @@ int walrus_topic_remove(struct walrus_topic *topic)
         lock_acquire(&store->topics_lock);
         topic_take_out_locked(store, topic);
         list_push_back(&store->zombies, &topic->zombie_node);
+        atomic_store(&topic->gone, true);
         lock_release(&store->topics_lock);
     }
     lock_release(&store->change_lock);

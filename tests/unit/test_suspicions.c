@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_suspicions.c - what somebody would try who reads the engine and looks for a way to lose an
+ * entry, to invent one, or to do either in silence: two faults that meet, or a fault at the one
+ * moment at which it hurts.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "faultos.h"
+#include "format.h"
+#include "powercut.h"
+#include "rig.h"
+
+static struct rig s;
+
+static void setup(void)
+{
+    rig_init(&s);
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+}
+
+static void teardown(void)
+{
+    rig_fini(&s);
+}
+
+TestSuite(suspicions, .init = setup, .fini = teardown, .timeout = 60);
+
+static void flip_header(const struct rig *rig, const char *topic, uint64_t seq, size_t size)
+{
+    struct place place;
+
+    rig_find(rig, topic, seq, size, &place);
+    place_flip(&place, -1); /* the last byte of its checksum */
+}
+
+/* A kill, after a batch of three of which the first entry was taken: all of it was durable. */
+static void make_half_taken_batch(struct rig *ret_killed)
+{
+    rig_open(&s);
+    CHECK_INT(rig_try_batch(&s, "t", 0, 3, 1000), 0);
+    rig_expect(&s, "t", 0, 1000);
+    rig_copy(&s, ret_killed);
+}
+
+Test(suspicions, a_batch_of_which_an_entry_was_taken_is_damaged_and_not_torn_at_its_end)
+{
+    struct rig killed;
+
+    make_half_taken_batch(&killed);
+    flip_header(&killed, "t", 2, 1000);
+    rig_open(&killed);
+    CHECK_INT(rig_topic_stat(&killed, "t").damaged_count, 1);
+    CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 3);
+    rig_expect(&killed, "t", 1, 1000);
+    rig_append(&killed, "t", 3, 500);
+    rig_expect_at(&killed, "t", 3, 500);
+    rig_fini(&killed);
+}
+
+Test(suspicions, a_batch_of_which_an_entry_was_taken_is_damaged_and_not_torn_in_the_middle)
+{
+    struct rig killed;
+
+    make_half_taken_batch(&killed);
+    flip_header(&killed, "t", 1, 1000);
+    rig_open(&killed);
+    CHECK_INT(rig_topic_stat(&killed, "t").damaged_count, 1);
+    CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 3);
+    rig_expect_at(&killed, "t", 2, 1000);
+    rig_fini(&killed);
+}
+
+Test(suspicions, rotten_data_of_a_batch_of_which_an_entry_was_taken_is_for_its_reader_to_meet)
+{
+    struct rig killed;
+    struct place place;
+
+    make_half_taken_batch(&killed);
+    rig_find(&killed, "t", 1, 1000, &place);
+    place_flip(&place, 500);
+    rig_open(&killed);
+    CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 3);
+    rig_expect_at(&killed, "t", 2, 1000);
+    rig_fini(&killed);
+}
+
+/*
+ * A topic whose log has damage (entry 1) and ends in a batch of entries 3 to 5 of which `bad` has a
+ * wrong header, or wrong data, is opened, appended to, and opened again after a loss of power.
+ */
+static void drop_behind_damage(uint64_t bad, bool header)
+{
+    struct rig torn, cut;
+    struct place place;
+    uint64_t random = 1;
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 2, 1000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_append(&s, "t", 2, 1000);
+    CHECK_INT(rig_try_batch(&s, "t", 3, 3, 1000), 0);
+    rig_copy(&s, &torn);
+    flip_header(&torn, "t", 1, 1000);
+    rig_find(&torn, "t", bad, 1000, &place);
+    place_flip(&place, header ? -1 : 0);
+
+    powercut_install(torn.dir, NULL);
+    rig_open(&torn);
+    CHECK_INT(rig_topic_stat(&torn, "t").tail_seq, 3);
+    CHECK_INT(rig_topic_stat(&torn, "t").damaged_count, 1);
+    torn.seed++; /* so that it is not taken for what was dropped */
+    for (uint64_t seq = 3; seq < 6; seq++) {
+        rig_append(&torn, "t", seq, 2000);
+        CHECK_INT(walrus_sync(torn.walrus), 0);
+    }
+    rig_init(&cut);
+    cut.seed = torn.seed;
+    powercut_write(cut.dir, POWERCUT_DURABLE, 0, &random);
+    rig_close(&torn);
+    powercut_remove();
+
+    rig_open(&cut);
+    CHECK_INT(rig_topic_stat(&cut, "t").tail_seq, 6);
+    CHECK_INT(rig_topic_stat(&cut, "t").damaged_count, 1);
+    for (uint64_t seq = 3; seq < 6; seq++)
+        rig_expect_at(&cut, "t", seq, 2000);
+    rig_fini(&cut);
+    rig_fini(&torn);
+    rig_close(&s);
+}
+
+Test(suspicions, what_was_dropped_behind_damage_does_not_hide_what_comes_next)
+{
+    for (uint64_t bad = 3; bad < 6; bad++) {
+        drop_behind_damage(bad, false);
+        rig_fini(&s);
+        setup();
+        drop_behind_damage(bad, true);
+        rig_fini(&s);
+        setup();
+    }
+}
+
+Test(suspicions, a_block_that_could_not_be_freed_does_not_end_the_log)
+{
+    static uint8_t meta[FORMAT_FILE_META_SIZE];
+    struct rig torn, cut;
+    struct place place;
+    char path[RIG_DIR_SIZE * 2];
+
+    s.options.blocks_per_file = 1;
+    rig_open(&s);
+    rig_append(&s, "t", 0, 60000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_append_many(&s, "t", 1, 2, 60000); /* in a block each */
+    rig_copy(&s, &torn);
+    rig_find(&torn, "t", 1, 60000, &place);
+    place_flip(&place, 20000);
+    rig_find(&torn, "t", 2, 60000, &place);
+    cr_assert_str_eq(strrchr(place.path, '/'), "/wal_0003.log");
+    disk_read(place.path, 0, meta, sizeof(meta));
+
+    faultos_install(); /* the block of entry 2, which is dropped, cannot be marked free */
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_MSYNC, .nth = 1, .error = EIO, .forever = true, .file = "wal_0003.log"});
+    rig_open(&torn);
+    CHECK_INT(rig_topic_stat(&torn, "t").tail_seq, 1);
+    torn.seed++;
+    rig_append(&torn, "t", 1, 50000);
+    rig_hold_syncs(true);
+    rig_append_many(&torn, "t", 2, 2, 50000);
+    rig_copy(&torn, &cut);
+    rig_hold_syncs(false);
+    (void)walrus_close(torn.walrus);
+    torn.walrus = NULL;
+    faultos_remove();
+
+    snprintf(path, sizeof(path), "%s/wal_0003.log", cut.dir); /* the sync failed: it is as it was */
+    disk_write(path, 0, meta, sizeof(meta));
+    rig_open(&cut);
+    CHECK_INT(rig_topic_stat(&cut, "t").tail_seq, 4);
+    CHECK_INT(rig_topic_stat(&cut, "t").damaged_count, 0);
+    for (uint64_t seq = 1; seq < 4; seq++)
+        rig_expect_at(&cut, "t", seq, 50000);
+    rig_fini(&cut);
+    rig_fini(&torn);
+}
+
+Test(suspicions, a_sync_that_found_the_disk_full_leaves_two_good_copies_of_a_block_s_entry)
+{
+    static const uint8_t noise[sizeof(struct format_block)] = {1, 2, 3};
+
+    faultos_install();
+    for (unsigned nth = 1; nth <= 3; nth++) {
+        struct rig one;
+        rig_init(&one);
+        one.options.fsync = WALRUS_FSYNC_NEVER;
+        rig_open(&one);
+        rig_append(&one, "a", 0, 1000); /* has the first block, which is settled at once */
+        rig_append(&one, "t", 0, 60000);
+        CHECK_INT(walrus_sync(one.walrus), 0);
+        rig_append(&one, "t", 1, 60000); /* is in a block that is not */
+        struct walrus_topic *topic = rig_topic(&one, "t");
+        faultos_arm(&(struct faultos_rule){
+            .kind = FAULTOS_WRITE, .nth = nth, .error = ENOSPC, .file = "wal_*.log"});
+        int r = walrus_topic_sync(topic);
+        CHECK(r == 0 || r == -ENOSPC);
+        faultos_disarm();
+        CHECK_INT(walrus_topic_sync(topic), 0);
+        walrus_topic_unref(topic);
+        for (uint32_t copy = 0; copy < 2; copy++)
+            for (uint32_t block = 0; block < RIG_BLOCKS_PER_FILE; block++) {
+                struct rig cut;
+                char path[RIG_DIR_SIZE * 2];
+                rig_copy(&one, &cut);
+                snprintf(path, sizeof(path), "%s/wal_0001.log", cut.dir);
+                disk_write(path, FORMAT_TABLE_OFF(copy) + block * sizeof(noise), noise,
+                           sizeof(noise));
+                rig_open(&cut);
+                CHECK_INT(rig_topic_stat(&cut, "t").tail_seq, 2);
+                rig_expect_at(&cut, "t", 1, 60000);
+                rig_fini(&cut);
+            }
+        rig_fini(&one);
+    }
+    faultos_remove();
+}
+
+Test(suspicions, a_batch_that_failed_half_written_does_not_come_back_behind_the_next_entry)
+{
+    struct walrus_append_options durable = {.durable = true};
+    struct rig killed;
+    uint8_t data[2][1001];
+
+    faultos_install();
+    rig_open(&s);
+    struct walrus_topic *topic = rig_topic(&s, "t");
+    rig_append(&s, "t", 0, 100);
+    memset(data, 'x', sizeof(data));
+    struct iovec batch[] = {{data[0], sizeof(data[0])}, {data[1], sizeof(data[1])}};
+    /* Header, data and zeros go one by one: all but the last zeros get there. */
+    faultos_limit_transfer(sizeof(data[0]));
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_WRITE, .nth = 6, .error = EIO, .file = "wal_*.log"});
+    CHECK_INT(walrus_topic_append(topic, batch, 2, &durable, NULL), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+    faultos_limit_transfer(0);
+    rig_append(&s, "t", 1, sizeof(data[0]));
+    rig_copy(&s, &killed);
+    walrus_topic_unref(topic);
+    rig_open(&killed);
+    CHECK_INT(rig_topic_stat(&killed, "t").tail_seq, 2);
+    rig_expect(&killed, "t", 0, 100);
+    rig_expect(&killed, "t", 1, sizeof(data[0]));
+    rig_expect_empty(&killed, "t");
+    rig_fini(&killed);
+    rig_close(&s);
+    faultos_remove();
+}
+
+struct removal {
+    struct walrus_reader *kept, *other;
+    bool looked;
+};
+
+/* While the record of the removal is not durable yet: has the keeper begun? */
+static void look_at_removal(void *arg, const char *file)
+{
+    struct removal *removal = arg;
+    struct place place;
+
+    if (removal->looked || strcmp(file, "topics.db") != 0)
+        return;
+    removal->looked = true;
+    CHECK_INT(walrus_reader_close(removal->kept), 0);  /* tells the keeper of the one topic, */
+    CHECK_INT(walrus_reader_close(removal->other), 0); /* and then of the other */
+    CHECK_SOON(rig_topic_stat(&s, "other").first_seq == 1);
+    rig_find(&s, "kept", 0, 40000, &place);
+}
+
+Test(suspicions, nothing_of_a_topic_goes_before_its_removal_is_durable)
+{
+    struct removal removal = {.looked = false};
+    struct walrus_retention all = {.kind = WALRUS_KEEP_ALL};
+    char byte;
+
+    faultos_install();
+    rig_open(&s);
+    struct walrus_group *kept = rig_group(&s, "kept", "default");
+    struct walrus_group *other = rig_group(&s, "other", "default");
+    struct walrus_topic *topic = walrus_group_topic(kept);
+    CHECK_INT(walrus_topic_set_retention(topic, &all), 0);
+    rig_append_many(&s, "kept", 0, 2, 40000);
+    rig_append(&s, "other", 0, 40000);
+    rig_expect(&s, "kept", 0, 40000);
+    removal.kept = rig_claim(kept, 1);
+    removal.other = rig_claim(other, 1);
+    CHECK_INT(walrus_reader_read(removal.kept, &byte, 1, 0, NULL), 1);
+    CHECK_INT(walrus_reader_read(removal.other, &byte, 1, 0, NULL), 1);
+    faultos_on_sync(look_at_removal, &removal);
+    CHECK_INT(walrus_topic_remove(topic), 0);
+    CHECK(removal.looked);
+    faultos_on_sync(NULL, NULL);
+    walrus_group_unref(kept);
+    walrus_group_unref(other);
+    rig_close(&s);
+    faultos_remove();
+}
+
+Test(suspicions, a_store_whose_directory_could_not_be_synced_is_not_opened)
+{
+    struct walrus_options options = {.fsync = WALRUS_FSYNC_NEVER};
+    struct walrus *store;
+    char path[RIG_DIR_SIZE * 2];
+
+    snprintf(path, sizeof(path), "%s/below", s.dir);
+    faultos_install();
+    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_FSYNC, .nth = 1, .error = EIO});
+    CHECK_INT(walrus_open(path, &options, &store), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+    faultos_remove();
+}
+
+/*
+ * The entry in the table of the block that entries 0 to 9 went into never reached the disk, but
+ * their data did; later the place is used again, and the zeros put there then do not reach it.
+ */
+Test(suspicions, records_in_a_place_whose_use_was_never_recorded_are_never_taken_for_others)
+{
+    enum { SIZE = 4096 - RIG_RECORD_SIZE, STALE = 9 * 4096 };
+    static uint8_t stale[STALE];
+    static const uint8_t nothing[2 * FORMAT_PAGE_SIZE];
+    struct rig lost, cut;
+    struct place place;
+
+    rig_open(&s);
+    walrus_topic_unref(rig_topic(&s, "t"));
+    rig_append_many(&s, "t", 0, 10, SIZE);
+    rig_copy(&s, &lost);
+    rig_find(&lost, "t", 1, SIZE, &place);
+    disk_read(place.path, place.off - RIG_RECORD_SIZE, stale, sizeof(stale));
+    disk_write(place.path, FORMAT_TABLE_OFF(0), nothing, sizeof(nothing));
+    disk_write(place.path, FORMAT_TABLE_OFF(1), nothing, sizeof(nothing));
+
+    rig_open(&lost);
+    CHECK_INT(rig_topic_stat(&lost, "t").tail_seq, 0);
+    lost.seed++;
+    rig_append(&lost, "t", 0, SIZE);
+    CHECK_INT(walrus_sync(lost.walrus), 0);
+    rig_copy(&lost, &cut);
+    rig_find(&cut, "t", 0, SIZE, &place);
+    disk_write(place.path, place.off - RIG_RECORD_SIZE + 4096, stale, sizeof(stale));
+    rig_open(&cut);
+    CHECK_INT(rig_topic_stat(&cut, "t").tail_seq, 1);
+    rig_expect(&cut, "t", 0, SIZE);
+    rig_expect_empty(&cut, "t");
+    rig_fini(&cut);
+    rig_fini(&lost);
+}
+
+Test(suspicions, a_damaged_block_entry_of_a_clean_store_does_not_make_damaged_entries_its_end)
+{
+    static const uint8_t noise[sizeof(struct format_block)] = {1, 2, 3};
+    struct walrus_entry entry;
+    char path[RIG_DIR_SIZE * 2];
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 4, 1000);
+    rig_close(&s);
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        struct rig rotten;
+        rig_copy(&s, &rotten);
+        flip_header(&rotten, "t", 1, 1000);
+        snprintf(path, sizeof(path), "%s/wal_0001.log", rotten.dir);
+        disk_write(path, FORMAT_TABLE_OFF(copy), noise, sizeof(noise));
+        rig_open(&rotten);
+        CHECK_INT(rig_topic_stat(&rotten, "t").tail_seq, 4);
+        rig_expect(&rotten, "t", 0, 1000);
+        CHECK_INT(walrus_read_at(rotten.walrus, "t", 1, &entry), -EBADMSG);
+        rig_expect_at(&rotten, "t", 2, 1000);
+        rig_expect_at(&rotten, "t", 3, 1000);
+        rig_fini(&rotten);
+    }
+}
