@@ -2,8 +2,8 @@
 /*
  * check.h - what the files of verify share: a store as it is read without being opened.
  *
- * verify.c has the frame and SUPER, verify_meta.c the registry, the offsets and the block tables,
- * verify_walk.c the records.  They read with the decoders of format.h alone and share nothing with
+ * verify.c has the frame and SUPER, verify_registry.c, verify_offsets.c and verify_table.c the other
+ * metadata, verify_walk.c the records; repair.c and repair_lost.c mend what these find.  They read with the decoders of format.h alone and share nothing with
  * recovery, so that each can be held against the other.
  *
  * One thread, no locks.
@@ -25,7 +25,10 @@ struct check_group {
     uint64_t id;
     uint32_t slot;
     char *name;
+    bool removed;
 };
+
+struct mender; /* repair.c */
 
 struct check_topic {
     UT_hash_handle hh; /* by id */
@@ -33,7 +36,15 @@ struct check_topic {
     char *name; /* NULL: the registry does not say */
     bool removed;
     struct check_group *groups;
-    uint64_t bound; /* numbers below were consumed by some group */
+    uint64_t bound;    /* numbers below were consumed by some group */
+    size_t last_place; /* plus 1, of its blocks; 0: it has none */
+    uint64_t end_seq;  /* where its records end */
+};
+
+/* An offset of a group that the registry does not know. */
+struct check_stray {
+    uint64_t topic_id, group_id;
+    uint32_t slot;
 };
 
 struct check_file {
@@ -53,12 +64,18 @@ struct check_place {
 
 struct check {
     const struct walrus_verify_options *options;
+    struct mender *mender; /* repair: mends what is found, and tells of that alone; else NULL */
     struct walrus_verify_result result;
     int dirfd, lock_fd;
     bool live; /* somebody has the store open for writing */
     struct super_info super;
     struct check_topic *topics; /* by id */
     bool registry_damaged;
+    bool registry_lost; /* there is none that can be used */
+    struct check_stray *strays;
+    size_t stray_count, stray_room;
+    struct check_place *orphans; /* blocks both of whose table entries are bad */
+    size_t orphan_count, orphan_room;
     struct check_file *files;
     size_t file_count;
     struct check_place *places; /* by topic, then block_seq */
@@ -77,10 +94,22 @@ void check_progress(struct check *c, uint64_t bytes);
  * file with one name is damage: -ELOOP, and told. */
 WALRUS_CHECK int check_open(struct check *c, const char *name, int *ret_fd, uint64_t *ret_size);
 bool check_zero(const void *data, size_t size);
+/* Everything, into c->result. */
+WALRUS_CHECK int check_all(struct check *c);
+void check_free(struct check *c); /* not the directory and the lock */
+
+/* repair.c: these do nothing and give false where nothing is to be mended.  True: it is done,
+ * durably, and what was there is kept. */
+bool check_mend(struct check *c, const char *file, uint64_t off, const void *data, size_t size);
+bool check_mend_zero(struct check *c, const char *file, uint64_t off, uint64_t size);
+bool check_mend_size(struct check *c, const char *file, uint64_t size); /* makes it longer */
+/* Finds the one bit of `data` without which `valid` says no.  True: it is flipped, in `data`. */
+bool check_mend_bit(const struct check *c, void *data, size_t size,
+                    bool (*valid)(void *arg, const void *data), void *arg);
 
 WALRUS_CHECK int check_topic(struct check *c, uint64_t id, struct check_topic **ret_topic);
 
-/* verify_meta.c */
+/* verify_registry.c, verify_offsets.c, verify_table.c */
 WALRUS_CHECK int check_registry(struct check *c);
 WALRUS_CHECK int check_offsets(struct check *c);
 WALRUS_CHECK int check_file_meta(struct check *c, size_t file);

@@ -99,7 +99,9 @@ static int list_name(struct recovery *rec, const struct dirent *entry, unsigned 
             report(&store->reporter, WALRUS_WARNING, r, NULL, "%s: cannot be removed", name);
         return 0;
     }
-    if (!known_name(name) && entry->d_type != DT_DIR && (*strangers)++ < STRANGERS_REPORTED)
+    /* What repair keeps, and other hidden names, are of no interest here. */
+    if (!known_name(name) && strncmp(name, ".repair-", 8) != 0 && entry->d_type != DT_DIR &&
+        (*strangers)++ < STRANGERS_REPORTED)
         report(&store->reporter, WALRUS_WARNING, 0, NULL,
                "%s: not a file of the store; it is left alone", name);
     return 0;
@@ -228,6 +230,8 @@ static int recover_entry(struct recovery *rec, struct file *file, uint32_t idx, 
     cell->epoch = info[best].epoch;
     cell->generation = info[best].generation;
     cell->durable_copy = (uint8_t)best;
+    rec->digest +=
+        format_digest(FORMAT_DIGEST_BLOCK, (uint64_t)file->number << 32 | idx, cell->generation);
     if (info[best].state == FORMAT_FREE) {
         file->free_count++;
         return 0;
@@ -679,7 +683,9 @@ static int recover_topics(struct recovery *rec)
 static void digest_check(struct recovery *rec)
 {
     struct walrus *store = rec->store;
-    if (!store->super.clean || !store->super.digest || store->super.digest == store_digest(store))
+    uint64_t digest =
+        rec->digest + registry_digest(store->registry) + offsets_digest(store->offsets);
+    if (!store->super.clean || !store->super.digest || store->super.digest == (digest ? digest : 1))
         return;
     report(&store->reporter, WALRUS_ERROR, -EBADMSG, NULL,
            "the metadata is not what it was when the store was closed: some of it is damaged, or "

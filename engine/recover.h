@@ -17,6 +17,7 @@ struct recovery {
     struct walrus *store;
     bool unclean;      /* not closed cleanly, and opened for writing */
     bool walk;         /* table entries of active blocks are not exact */
+    uint64_t digest;   /* of the block tables as they were read */
     bool damaged;      /* something was lost to damage: gaps are expected */
     uint32_t *numbers; /* of log files, ascending */
     size_t number_count, number_room;

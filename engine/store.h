@@ -429,10 +429,6 @@ void run_free(struct run *run);
 /* walrus.c: the directory that a path and a key stand for, as walrus_open has them. */
 WALRUS_CHECK int store_directory(const char *dir, const char *key, bool make, int *ret_fd);
 
-/* How far all metadata has come, as one number: SUPER keeps it while the store is closed.  Runs
- * while the store has no threads. */
-uint64_t store_digest(struct walrus *store);
-
 /* recover.c */
 WALRUS_CHECK int recover(struct walrus *store);
 /* Names in the directory that a store could not begin beside: their count, or -errno.  *ret_rust:

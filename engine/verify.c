@@ -2,7 +2,7 @@
 /*
  * verify.c - reads a whole store without opening it, and tells what is damaged.
  *
- * Uses verify_meta.c and verify_walk.c; serves walrus.h.  Order: SUPER, which says how the rest is
+ * Uses verify_*.c; serves walrus.h and repair.c.  Order: SUPER, which says how the rest is
  * to be read; the registry, for names; the offsets; the metadata of each log file; the records of
  * each topic.  Nothing is written, and nothing of recovery is used.
  *
@@ -44,9 +44,11 @@ void check_damage(struct check *c, struct walrus_damage damage, const char *form
     int size = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     damage.text = size < 0 ? format : text;
+    if (c->mender && !damage.mended)
+        return; /* the second pass tells what is left */
     c->result.damage_count++;
     c->result.mended_count += damage.mended;
-    if (damage.cost == WALRUS_COST_ENTRIES)
+    if (damage.cost == WALRUS_COST_ENTRIES && !damage.mended)
         c->result.lost_count += damage.end_seq - damage.first_seq;
     if (c->options->damage)
         c->options->damage(c->options->arg, &damage);
@@ -119,6 +121,11 @@ int check_topic(struct check *c, uint64_t id, struct check_topic **ret_topic)
 
 /* ------------------------------------------------------------------------------------- SUPER -- */
 
+static bool super_valid(void *arg, const void *data)
+{
+    return format_super_decode(data, sizeof(struct format_super), arg) == 0;
+}
+
 static int super_copy(struct check *c, int fd, uint32_t copy, struct super_info *ret_info)
 {
     struct format_super raw;
@@ -129,7 +136,31 @@ static int super_copy(struct check *c, int fd, uint32_t copy, struct super_info 
         if (r == 0)
             r = format_super_decode(&raw, sizeof(raw), ret_info);
     } while (r == -EBADMSG && check_again(c, &tries));
+    if (r == -EBADMSG && check_mend_bit(c, &raw, sizeof(raw), super_valid, ret_info) &&
+        check_mend(c, "SUPER", copy * sizeof(raw), &raw, sizeof(raw))) {
+        check_damage(c,
+                     (struct walrus_damage){.cost = WALRUS_COST_NOTHING,
+                                            .mended = true,
+                                            .file = "SUPER",
+                                            .block = -1,
+                                            .off = copy * sizeof(raw),
+                                            .size = sizeof(raw)},
+                     "copy %u had one wrong bit", copy);
+        r = 0;
+    }
     return r;
+}
+
+/* Writes a copy again from the other one, as that of a store that was not closed. */
+static bool super_mend(struct check *c, uint32_t copy, const struct super_info *good)
+{
+    struct format_super raw;
+    struct super_info info = *good;
+    info.generation++;
+    info.clean = 0;
+    info.digest = 0;
+    format_super_encode(&raw, &info);
+    return check_mend(c, "SUPER", copy * sizeof(raw), &raw, sizeof(raw));
 }
 
 /* -EBADMSG: told, and nothing else can be read. */
@@ -148,11 +179,13 @@ static int check_super(struct check *c)
     os_close(fd);
     if (size < 2 * sizeof(struct format_super))
         check_damage(c,
-                     (struct walrus_damage){.cost = WALRUS_COST_NOTHING,
-                                            .file = "SUPER",
-                                            .block = -1,
-                                            .off = size,
-                                            .size = 2 * sizeof(struct format_super) - size},
+                     (struct walrus_damage){
+                         .cost = WALRUS_COST_NOTHING,
+                         .mended = check_mend_size(c, "SUPER", 2 * sizeof(struct format_super)),
+                         .file = "SUPER",
+                         .block = -1,
+                         .off = size,
+                         .size = 2 * sizeof(struct format_super) - size},
                      "cut short; what lay behind counts as zeros");
     for (uint32_t copy = 0; copy < 2; copy++)
         if (result[copy] < 0 && result[copy] != -EBADMSG)
@@ -163,6 +196,7 @@ static int check_super(struct check *c)
             check_damage(
                 c,
                 (struct walrus_damage){.cost = lost ? WALRUS_COST_STORE : WALRUS_COST_NOTHING,
+                                       .mended = !lost && super_mend(c, copy, &info[copy ^ 1]),
                                        .file = "SUPER",
                                        .block = -1,
                                        .off = copy * sizeof(struct format_super),
@@ -293,6 +327,7 @@ static int check_records(struct check *c)
                 "the name of topic %llu is lost; it comes back as recovered-%llu",
                 (unsigned long long)id, (unsigned long long)id);
         r = check_blocks(c, topic, place, n);
+        topic->last_place = i + n;
         topic->bound = 0; /* was looked at */
     }
     struct check_topic *topic, *next;
@@ -300,7 +335,7 @@ static int check_records(struct check *c)
     {
         check_blockless(c, topic);
         for (struct check_group *group = topic->groups; group; group = group->next)
-            c->result.group_count += !topic->removed;
+            c->result.group_count += !topic->removed && !group->removed;
         c->result.topic_count += !topic->removed && (topic->name || topic->groups);
     }
     return r;
@@ -320,11 +355,9 @@ static void check_digest(struct check *c)
             "the metadata is not what it was when the store was closed: some of it is older");
 }
 
-static int check_all(struct check *c)
+int check_all(struct check *c)
 {
-    int r = lock_share(c);
-    if (r == 0)
-        r = check_super(c);
+    int r = check_super(c);
     if (r == 0)
         r = check_list(c);
     if (r == 0)
@@ -341,7 +374,7 @@ static int check_all(struct check *c)
     return r == -EBADMSG ? 0 : r; /* that much is lost; it was told */
 }
 
-static void check_free(struct check *c)
+void check_free(struct check *c)
 {
     struct check_topic *topic, *next;
     HASH_ITER(hh, c->topics, topic, next)
@@ -361,8 +394,8 @@ static void check_free(struct check *c)
         os_close(c->files[i].fd);
     free(c->files);
     free(c->places);
-    os_close(c->lock_fd);
-    os_close(c->dirfd);
+    free(c->orphans);
+    free(c->strays);
 }
 
 int walrus_verify(const char *dir, const struct walrus_verify_options *options,
@@ -372,8 +405,13 @@ int walrus_verify(const char *dir, const struct walrus_verify_options *options,
     struct check c = {.options = options ? options : &defaults, .dirfd = -1, .lock_fd = -1};
     int r = store_directory(dir, c.options->key, false, &c.dirfd);
     if (r == 0)
+        r = lock_share(&c);
+    if (r == 0)
         r = check_all(&c);
+    r = r == -EBADMSG ? 0 : r; /* LOCK is no file: told */
     check_free(&c);
+    os_close(c.lock_fd);
+    os_close(c.dirfd);
     if (r == 0)
         *ret_result = c.result;
     return r;

@@ -89,6 +89,25 @@ PRINTF(6, 7)
 static void lost(struct scan *s, uint64_t first, uint64_t end, uint32_t off, uint32_t size,
                  const char *format, ...);
 
+/* Makes bytes zero that have to be; tells of them. */
+static void not_zero(struct scan *s, uint32_t off, uint32_t size, const char *text)
+{
+    const struct check_place *place = here(s);
+    if (check_zero(s->data + off, size) || !still_there(s))
+        return;
+    uint64_t at = base_of(s, place) + off;
+    check_damage(
+        s->c,
+        (struct walrus_damage){.cost = WALRUS_COST_NOTHING,
+                               .mended = check_mend_zero(s->c, file_of(s, place)->name, at, size),
+                               .file = file_of(s, place)->name,
+                               .topic = s->topic->name,
+                               .block = place->idx,
+                               .off = at,
+                               .size = size},
+        "%s", text);
+}
+
 static void lost(struct scan *s, uint64_t first, uint64_t end, uint32_t off, uint32_t size,
                  const char *format, ...)
 {
@@ -244,8 +263,7 @@ static void accept(struct scan *s, const struct record_info *info, bool whole, u
         lost(s, info->seq, info->seq + 1, data_off, info->size,
              "the data of an entry fails its checksum");
     }
-    if (!check_zero(s->data + end, next - end))
-        lost(s, 0, 0, end, next - end, "the padding behind a record is not zero");
+    not_zero(s, end, next - end, "the padding behind a record is not zero");
     if (!(info->flags & FORMAT_PART)) {
         s->left = 0;
         s->seq++;
@@ -285,6 +303,46 @@ static void skip_rest(struct scan *s, uint32_t *off)
     *off = (uint32_t)format_record_extent(info.size);
 }
 
+/* Where a record must be. */
+struct spot {
+    const struct scan *scan;
+    uint32_t off;
+};
+
+static bool record_valid(void *arg, const void *data)
+{
+    const struct spot *spot = arg;
+    const struct scan *s = spot->scan;
+    struct record_info info;
+    (void)data; /* lies in the block */
+    return header(s, spot->off, &info) == 0 && fits(s, &info) &&
+           crc32c(0, s->data + spot->off + FORMAT_RECORD_SIZE, info.size) == info.data_crc;
+}
+
+/* Mends a header that has one wrong bit: its own checksum and that of the data both say so. */
+static bool mend_header(struct scan *s, uint32_t off)
+{
+    struct spot spot = {.scan = s, .off = off};
+    const struct check_place *place = here(s);
+    uint64_t at = base_of(s, place) + off;
+    if (s->c->super.block_size - off < FORMAT_RECORD_SIZE ||
+        !check_mend_bit(s->c, s->data + off, FORMAT_RECORD_SIZE, record_valid, &spot) ||
+        !check_mend(s->c, file_of(s, place)->name, at, s->data + off, FORMAT_RECORD_SIZE))
+        return false;
+    check_damage(s->c,
+                 (struct walrus_damage){.cost = WALRUS_COST_ENTRIES,
+                                        .mended = true,
+                                        .file = file_of(s, place)->name,
+                                        .topic = s->topic->name,
+                                        .block = place->idx,
+                                        .off = at,
+                                        .size = FORMAT_RECORD_SIZE,
+                                        .first_seq = s->seq,
+                                        .end_seq = s->seq + 1},
+                 "a record's header had one wrong bit");
+    return true;
+}
+
 /* Something that does not validate at `off`: the end of the log, or damage.  WALRUS_EMPTY: no more
  * records in this block. */
 static int meet_bad(struct scan *s, uint32_t *off)
@@ -292,6 +350,8 @@ static int meet_bad(struct scan *s, uint32_t *off)
     const struct check_place *place = here(s);
     struct record_info info;
     uint32_t found;
+    if (mend_header(s, *off))
+        return 0;
     if (*off >= s->sure) {
         bool whole = !s->left || *off >= s->c->super.block_size;
         if (whole && continues(s))
@@ -357,9 +417,8 @@ static int scan_block(struct scan *s)
             r = meet_bad(s, &off);
     }
     if (r >= 0 && here(s)->exact && here(s)->info.state == FORMAT_ACTIVE && !s->c->live &&
-        !s->ended && s->filled > s->sure && !check_zero(s->data + s->sure, s->filled - s->sure) &&
-        s->at + 1 == s->count)
-        lost(s, 0, 0, s->sure, s->filled - s->sure, "not zero behind the end of the log");
+        !s->ended && s->filled > s->sure && s->at + 1 == s->count)
+        not_zero(s, s->sure, s->filled - s->sure, "not zero behind the end of the log");
     return MIN(r, 0);
 }
 
@@ -412,6 +471,7 @@ int check_blocks(struct check *c, struct check_topic *topic, const struct check_
         if (enter(&s))
             r = scan_block(&s);
     }
+    topic->end_seq = next_first(&s);
     s.at = count - 1;
     s.ended = false;
     if (r == 0 && !c->live && s.proven > next_first(&s))

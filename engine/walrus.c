@@ -236,7 +236,8 @@ static int lock_sign(struct walrus *store)
 
 /* ------------------------------------------------------------------------------------ SUPER -- */
 
-uint64_t store_digest(struct walrus *store)
+/* How far all metadata has come, as one number: disk-format.md, section 3. */
+static uint64_t store_digest(struct walrus *store)
 {
     uint64_t sum = registry_digest(store->registry) + offsets_digest(store->offsets);
     LIST_FOR_EACH(node, &store->space.files)

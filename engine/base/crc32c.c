@@ -29,3 +29,24 @@ uint32_t crc32c(uint32_t seed, const void *data, size_t size)
     }
     return ~crc;
 }
+
+#define POLYNOMIAL 0x82f63b78u /* of CRC32C, reflected */
+
+/* A step of the CRC's register for eight zero bits, and back: the polynomial's top bit tells for each
+ * step whether it was added. */
+static uint32_t step_back(uint32_t state)
+{
+    for (int bit = 0; bit < 8; bit++)
+        state = state & 0x80000000u ? (state ^ POLYNOMIAL) << 1 | 1 : state << 1;
+    return state;
+}
+
+uint32_t crc32c_before(uint32_t crc, const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    uint32_t state = ~crc;
+
+    while (size > 0)
+        state = step_back(state) ^ bytes[--size];
+    return ~state;
+}

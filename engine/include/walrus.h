@@ -527,6 +527,20 @@ WALRUS_API WALRUS_CHECK int walrus_verify(const char *dir,
                                           const struct walrus_verify_options *options,
                                           struct walrus_verify_result *ret_result);
 
+/*
+ * Mends what can be mended without guessing, then verifies.  A bad copy is written again from the
+ * good one; where there is none, and where there never was one, a single wrong bit is found by the
+ * checksum; a block's lost table entry is made from its records, lost records of topics.db from
+ * blocks and offsets (under the names recovered-ID); a topics.db without a header is put aside.
+ * Payloads are left as they are, and no whole entry is dropped.  Every byte that is changed is
+ * kept first, durably, in a new file .repair-N of the store (docs/disk-format.md, section 9).
+ * ->damage is called with `mended` for what was mended, and without for what is left.
+ * Results as walrus_verify, and -EBUSY: the store is in use; -EROFS -ENOSPC ...
+ */
+WALRUS_API WALRUS_CHECK int walrus_repair(const char *dir,
+                                          const struct walrus_verify_options *options,
+                                          struct walrus_verify_result *ret_result);
+
 #ifdef __cplusplus
 }
 #endif

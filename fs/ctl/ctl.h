@@ -85,6 +85,12 @@ enum ctl_result command_bench(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_seek(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_status(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_top(struct ctl *ctl, int argc, char **argv);
+/* verify.c: runs one of the library's two checkers of whole stores, and shows what it finds. */
+typedef int ctl_checker(const char *dir, const struct walrus_verify_options *options,
+                        struct walrus_verify_result *ret_result);
+enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *check);
+
+enum ctl_result command_repair(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify.c - walrusctl verify: shows what walrus_verify finds.
+ * verify.c - walrusctl verify: shows what walrus_verify finds; and for repair.c, which shows the same.
  *
  * As text, a line for each damaged place and a summary; with --json one object.  The library does
  * the work and says what it costs.
@@ -101,7 +101,7 @@ static void result_text(const struct walrus_verify_result *result)
                result->damage_count, result->mended_count, result->lost_count);
 }
 
-enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv)
+enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *check)
 {
     static const struct option known[] = {CTL_OPTIONS, {0}};
     int option;
@@ -119,7 +119,7 @@ enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv)
         json_string("store", dir);
         json_begin("damage", '[');
     }
-    int r = walrus_verify(dir, &options, &result);
+    int r = check(dir, &options, &result);
     ctl_progress_end(ctl);
     if (ctl->json) {
         json_end(']');
@@ -131,8 +131,14 @@ enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv)
         putchar('\n');
     }
     if (r < 0)
-        return ctl_fail(ctl, r, "%s cannot be read", dir);
+        return ctl_fail(ctl, r, "%s cannot be %s", dir,
+                        check == walrus_verify ? "read" : "repaired");
     if (!ctl->json)
         result_text(&result);
     return result.damage_count > result.mended_count ? CTL_DAMAGE : CTL_OK;
+}
+
+enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv)
+{
+    return ctl_check(ctl, argc, argv, walrus_verify);
 }
