@@ -9,12 +9,14 @@
  *
  * usage: bench_scale [--dir DIR] [TOPICS [ENTRIES]]
  */
+#include <dirent.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -28,12 +30,18 @@ static const struct walrus_options many_topics = {.fsync = WALRUS_FSYNC_NEVER,
                                    many_entries = {.fsync = WALRUS_FSYNC_NEVER};
 static uint8_t source[LOAD_SIZE_MAX];
 
-static uint64_t disk_used(const char *dir)
+static double disk_used(const char *path)
 {
-    struct statvfs fs;
-    if (statvfs(dir, &fs) != 0)
-        bench_die("%s: %s", dir, strerror(errno));
-    return (fs.f_blocks - fs.f_bfree) * fs.f_frsize;
+    DIR *dir = opendir(path);
+    struct stat st;
+    double size = 0;
+    if (!dir)
+        bench_die("%s: %s", path, strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(dir));)
+        if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0)
+            size += (double)st.st_blocks * 512;
+    closedir(dir);
+    return size;
 }
 
 static void print(const char *name, uint64_t count, const char *unit, double value)
@@ -103,6 +111,7 @@ static struct walrus *open_timed(const char *dir, const struct walrus_options *h
                                  const char *name, uint64_t count, const char *memory)
 {
     struct walrus *store;
+    malloc_trim(0); /* what the store before left behind */
     size_t before = bench_memory();
     uint64_t began = bench_now_ns();
     BENCH_OK(walrus_open(dir, how, &store));
@@ -118,7 +127,6 @@ static struct walrus *open_timed(const char *dir, const struct walrus_options *h
 static void topics_run(const struct bench_options *options, uint64_t count)
 {
     char *dir = bench_scratch(options);
-    uint64_t disk = disk_used(dir);
     struct walrus *store;
     BENCH_OK(walrus_open(dir, &many_topics, &store));
     size_t before = bench_memory();
@@ -127,11 +135,10 @@ static void topics_run(const struct bench_options *options, uint64_t count)
     bench_print_ratio(
         &(struct bench_aim){17, "idle-topic/KiB", "memory", "KiB", BENCH_RATE, 1, true}, &kib, 1);
     list(store, count);
-    print("topics-empty-disk", count, "KiB",
-          (double)(disk_used(dir) - disk) / 1024 / (double)count);
+    print("topics-empty-disk", count, "KiB", disk_used(dir) / 1024 / (double)count);
     steps("topics-append-first", store, count, append_one);
     steps("topics-append-second", store, count, append_one);
-    print("topics-disk", count, "KiB", (double)(disk_used(dir) - disk) / 1024 / (double)count);
+    print("topics-disk", count, "KiB", disk_used(dir) / 1024 / (double)count);
     BENCH_OK(walrus_close(store));
     store = open_timed(dir, &many_topics, "topics-open", count, "topics-open-memory");
     BENCH_OK(walrus_close(store));
@@ -141,7 +148,6 @@ static void topics_run(const struct bench_options *options, uint64_t count)
 static void entries_run(const struct bench_options *options, uint64_t count)
 {
     char *dir = bench_scratch(options);
-    uint64_t disk = disk_used(dir);
     struct walrus *store;
     BENCH_OK(walrus_open(dir, &many_entries, &store));
     size_t before = bench_memory();
@@ -150,7 +156,7 @@ static void entries_run(const struct bench_options *options, uint64_t count)
     uint64_t began = bench_now_ns();
     BENCH_OK(walrus_close(store));
     print("entries-close", count, "us", (double)(bench_now_ns() - began) / 1e3 / (double)count);
-    print("entries-disk", count, "byte", (double)(disk_used(dir) - disk) / (double)count);
+    print("entries-disk", count, "byte", disk_used(dir) / (double)count);
     store = open_timed(dir, &many_entries, "entries-open", count, NULL);
     struct walrus_entry entry;
     began = bench_now_ns();

@@ -14,6 +14,10 @@ TEST_PACKAGES=(libcriterion-dev scdoc python3 clang libclang-rt-14-dev clang-for
     nginx-light:nginx e2fsprogs mount procps dash:dash less:less rsyslog:rsyslogd
     fio:fio parallel:parallel nodejs:node perl:perl python3-hypothesis btrfs-progs:mkfs.btrfs
     xfsprogs:mkfs.xfs xz-utils:xz)
+# What scripts/bench-report needs: the plots, and the rivals.
+# shellcheck disable=SC2034
+BENCH_PACKAGES=(python3-pandas python3-matplotlib fio:fio redis-server:redis-server nats-server:nats-server
+    libsqlite3-dev)
 
 say() {
     printf '== %s\n' "$*"
@@ -57,7 +61,7 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" || die "cannot install ${missing[*]}"
     # The tests bring these up themselves: the services that came with the packages are not wanted.
-    for spec in nginx-light:nginx rsyslog:rsyslog; do
+    for spec in nginx-light:nginx rsyslog:rsyslog redis-server:redis-server nats-server:nats-server; do
         if [[ " ${missing[*]} " == *" ${spec%%:*} "* && -d /run/systemd/system ]]; then
             as_root systemctl disable --quiet --now "${spec#*:}" || true
         fi
