@@ -202,6 +202,8 @@ static int set_flag(const struct parser *parser, const char *name)
         options->debug = options->foreground = true;
     else if (strcmp(name, "allow_other") == 0)
         options->allow_other = true;
+    else if (strcmp(name, "io_uring") == 0)
+        options->uring = true;
     else if (strcmp(name, "ro") == 0)
         options->walrus.read_only = true;
     else if (strcmp(name, "remount") == 0)
@@ -403,6 +405,8 @@ const char *options_usage(void)
            "  -o autocreate                   the first write to T/append makes topic T\n"
            "  -o ro                           read-only\n"
            "  -o allow_other                  other users may use the mount\n"
+           "  -o io_uring                     talk to the kernel through io_uring, if it is "
+           "enabled\n"
            "  -o block_size=SIZE              of a new store (10M)\n"
            "  -o blocks_per_file=N            of a new store (100)\n"
            "  -o key=NAME                     a store of its own within STORE\n"

@@ -22,7 +22,7 @@ struct options {
     char *mount_options; /* for the kernel and libfuse: comma-separated, or NULL */
     size_t line_size;    /* the longest line of `lines` */
     enum walrus_level log_level;
-    bool foreground, debug, single;
+    bool foreground, debug, single, uring;
     bool help, version;
     bool autocreate, non_empty, clean_stale, allow_other, allow_root;
     bool fake; /* mount -f: all but the mount */

@@ -280,11 +280,24 @@ static void session_transport_ended(void *arg)
     (void)n; /* full means that it is awake */
 }
 
+static bool wants_uring(const struct options *options)
+{
+    if (!options->uring || options->mount_options == NULL ||
+        strstr(options->mount_options, "auto_unmount") == NULL)
+        return options->uring;
+    /* Its helper looks for a dead mount at the moment when the process ends; but the kernel ends the
+     * rings of a process, and with them the mount, a little later. */
+    log_write(WALRUS_WARNING, 0, NULL,
+              "going on without io_uring: auto_unmount would miss the end");
+    return false;
+}
+
 static enum session_result session_serve(struct session *session, void (*ready)(void))
 {
     const struct transport_options options = {
         .fuse = session->mount.session,
         .single = session->mount.options->single,
+        .uring = wants_uring(session->mount.options),
         .ended = session_transport_ended,
         .arg = session,
     };

@@ -22,6 +22,7 @@ struct transport;
 struct transport_options {
     struct fuse_session *fuse;
     bool single; /* one thread */
+    bool uring;  /* io_uring, or else a message says why not */
     /* The connection is over (unmounted, or aborted), or a thread could not go on.  Any thread. */
     void (*ended)(void *arg);
     void *arg;

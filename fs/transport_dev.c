@@ -7,10 +7,13 @@
  * into a buffer of its own; libfuse takes the request apart and calls the handlers.  No splice: it
  * costs more than it spares for requests of this size.
  *
+ * With io_uring one such thread remains, for what the kernel does not send that way.
+ *
  * A thread that sleeps in read(2) is woken by a signal that does nothing (STOP_SIGNAL), sent until
  * it is gone, since one that comes just before the read is lost.
  */
 #include <errno.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +26,7 @@
 #include "mount.h"
 #include "trace.h"
 #include "transport.h"
+#include "transport_uring.h"
 
 #define STOP_SIGNAL       SIGUSR1
 #define THREAD_COUNT_MAX  4
@@ -42,6 +46,7 @@ struct transport {
     struct transport_options options;
     struct dev_thread threads[THREAD_COUNT_MAX];
     unsigned thread_count;
+    struct uring *uring; /* NULL: all comes through /dev/fuse */
     _Atomic unsigned running_count;
     atomic_bool stopping;
 };
@@ -75,11 +80,16 @@ static ssize_t receive(struct fuse_session *fuse, void *buffer)
     return -errno;
 }
 
-static void process(struct fuse_session *fuse, void *buffer, ssize_t size)
+static void process(const struct transport *transport, void *buffer, ssize_t size)
 {
+    const struct fuse_in_header *head = buffer;
     struct fuse_buf request = {.mem = buffer, .size = (size_t)size};
+
     trace_request(buffer, (size_t)size);
-    fuse_session_process_buf(fuse, &request);
+    if (transport->uring != NULL && head->opcode == FUSE_INTERRUPT)
+        uring_interrupt(transport->uring, buffer, (size_t)size);
+    else
+        fuse_session_process_buf(transport->options.fuse, &request);
 }
 
 static void *thread_main(void *arg)
@@ -99,7 +109,7 @@ static void *thread_main(void *arg)
     while (size >= 0 && !atomic_load(&transport->stopping)) {
         size = receive(transport->options.fuse, buffer);
         if (size > 0)
-            process(transport->options.fuse, buffer, size);
+            process(transport, buffer, size);
     }
     free(buffer);
     atomic_fetch_sub(&transport->running_count, 1);
@@ -146,6 +156,10 @@ static int start_threads(struct transport *transport)
         return -r;
     r = pthread_attr_setstacksize(&attr, THREAD_STACK_SIZE);
     transport->thread_count = choose_cores(transport->options.single, cores);
+    if (transport->uring != NULL) {
+        transport->thread_count = 1;
+        cores[0] = -1;
+    }
     for (unsigned i = 0; r == 0 && i < transport->thread_count; i++) {
         struct dev_thread *thread = &transport->threads[i];
         thread->transport = transport;
@@ -161,6 +175,17 @@ static int start_threads(struct transport *transport)
     return -r;
 }
 
+/* `init` is the kernel's first request. */
+static void try_uring(struct transport *transport, const void *init, size_t size)
+{
+    const char *why;
+    if (uring_open(transport->options.fuse, init, size, transport->options.single,
+                   &transport->uring, &why) < 0)
+        log_write(WALRUS_WARNING, 0, NULL, "going on without io_uring: %s", why);
+    else
+        log_write(WALRUS_INFO, 0, NULL, "requests come through io_uring");
+}
+
 /* The kernel sends nothing else before this is answered. */
 static int answer_init(struct transport *transport)
 {
@@ -168,8 +193,13 @@ static int answer_init(struct transport *transport)
     ssize_t size = buffer != NULL ? 0 : -ENOMEM;
     while (size == 0)
         size = receive(transport->options.fuse, buffer);
-    if (size > 0)
-        process(transport->options.fuse, buffer, size);
+    if (size > 0) {
+        if (transport->options.uring)
+            try_uring(transport, buffer, (size_t)size);
+        process(transport, buffer, size);
+        if (transport->uring != NULL)
+            uring_start(transport->uring);
+    }
     free(buffer);
     return size < 0 ? (int)size : 0;
 }
@@ -209,9 +239,14 @@ void transport_stop(struct transport *transport)
         }
         thread->started = false;
     }
+    if (transport->uring != NULL)
+        uring_stop(transport->uring);
 }
 
 void transport_destroy(struct transport *transport)
 {
+    if (transport == NULL)
+        return;
+    uring_close(transport->uring);
     free(transport);
 }

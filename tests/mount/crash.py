@@ -134,8 +134,16 @@ def _(m):
     m.daemon.kill()
     m.daemon.wait()
     m.daemon = None
-    with fails_with(errno.ENOTCONN):
+    with fails_with(errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED):  # while io_uring ends
         os.listdir(m.path)
+
+    def dead():
+        try:
+            os.listdir(m.path)
+        except OSError as e:
+            return e.errno == errno.ENOTCONN
+        return False
+    lib.until("the mount is dead", dead)
     with fails_with(errno.ENOTCONN):
         lib.write_once(t.file("append"), b"x")
     refused = subprocess.run(m.command(), stderr=subprocess.PIPE, timeout=120, text=True)

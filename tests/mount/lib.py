@@ -7,8 +7,8 @@ the daemon in the foreground with its stderr captured.  After the case it is unm
 to exit with 0, and its stderr must hold nothing suspicious but what the case allows.  The results go
 to stdout as TAP, one line a case; tests/mount/run counts them.  The shell twin is lib.sh.
 
-From the environment: WALRUSFS, the daemon's program; WALRUSFS_CASE, a regular expression that picks
-the cases to run.
+From the environment: WALRUSFS, the daemon's program; WALRUSFS_MOUNT_OPTIONS, more options of every
+mount (io_uring, say); WALRUSFS_CASE, a regular expression that picks the cases to run.
 """
 
 import contextlib
@@ -27,6 +27,8 @@ import traceback
 
 WALRUSFS = os.environ.get("WALRUSFS") or os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "fs", "walrusfs")
+MOUNT_OPTIONS = os.environ.get("WALRUSFS_MOUNT_OPTIONS")
+URING = "io_uring" in (MOUNT_OPTIONS or "")
 APPEND_MAX = 1044480  # bytes in one write to `append`: max_write less one page
 DEADLY = re.compile(r"Sanitizer|runtime error:|[Aa]ssert")  # never fine
 SUSPICIOUS = re.compile(r"^(walrusfs: )?error|\bERROR\b")  # fine where a case damages something
@@ -193,7 +195,8 @@ class Mount:
         return ""
 
     def command(self, options=None, store=None, path=None):
-        return [WALRUSFS, "-f", *(self.options if options is None else options),
+        more = ["-o", MOUNT_OPTIONS] if MOUNT_OPTIONS else []
+        return [WALRUSFS, "-f", *more, *(self.options if options is None else options),
                 store or self.store, path or self.path]
 
     def start(self, *options):

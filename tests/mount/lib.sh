@@ -8,7 +8,8 @@
 # for a time.  When the script ends, however it ends, the trap unmounts; a daemon that then does not
 # exit with 0, or that wrote something suspicious, fails the test.  The Python twin is lib.py.
 #
-# From the environment: WALRUSFS, the daemon's program.
+# From the environment: WALRUSFS, the daemon's program; WALRUSFS_MOUNT_OPTIONS, more options of every
+# mount.
 
 set -u
 export LC_ALL=C
@@ -36,7 +37,7 @@ skip() {
 
 # mount_start [OPTION...]: mounts $S at $M and returns when it answers.
 mount_start() {
-    "$WALRUSFS" -f "$@" "$S" "$M" 2>>"$WORK/daemon.err" &
+    "$WALRUSFS" -f ${WALRUSFS_MOUNT_OPTIONS:+-o "$WALRUSFS_MOUNT_OPTIONS"} "$@" "$S" "$M" 2>>"$WORK/daemon.err" &
     DAEMON=$!
     until mountpoint -q "$M"; do
         kill -0 "$DAEMON" 2>/dev/null || {

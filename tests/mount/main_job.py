@@ -40,7 +40,7 @@ import time
 import lib
 from lib import case, equal
 
-READ_SIZE = 131072  # what cat of coreutils asks for
+READ_SIZE = 1 << 20  # what cat of coreutils asks for: the st_blksize of consumer files
 REQUESTS = int(os.environ.get("WALRUSFS_MAIN_JOB_REQUESTS", "100000"))
 LINE = re.compile(r"/request/(\d{6}) 127\.0\.0\.1 \[[^]]+\] \"GET /request/(\d{6})\?q=[a-z]{40} HTTP/1\.1\" 200 3 end")
 LINE_MIN = 130  # bytes, with its newline
