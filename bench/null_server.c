@@ -5,9 +5,10 @@
  * usage: null_server LOOP SIZE MOUNTPOINT
  *
  * LOOP is `own` (the transport of walrusfs itself, linked from fs/), `uring` (its other one), `st` or
- * `mt10` (libfuse's loops, with one and with ten threads).  Every name in the root is a file that
- * takes what is written and reads as SIZE zero bytes; files are opened with the flags that walrusfs
- * uses, and the kernel is asked for the same features, so that the same requests come.
+ * `mt10` (libfuse's loops, with one and with ten threads).  A name in the root that begins with `t`
+ * is a directory, every other name a file that takes what is written and reads as SIZE zero bytes.
+ * Files are opened with the flags that walrusfs uses, and the kernel is asked for the same features,
+ * so that the same requests come.
  *
  * Ends when it is unmounted, or on SIGTERM.  Fails with a message and exit status 1.
  */
@@ -30,13 +31,16 @@ static const char *mountpoint;
 static uint8_t zeros[MOUNT_REQUEST_SIZE_MAX];
 static sem_t transport_end;
 
+#define DIR_BIT (UINT64_C(1) << 40) /* in the number of a directory */
+
 static void fill_attr(fuse_ino_t ino, struct stat *attr)
 {
+    bool dir = ino == FUSE_ROOT_ID || (ino & DIR_BIT) != 0;
     *attr = (struct stat){
         .st_ino = ino,
-        .st_mode = ino == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0666,
+        .st_mode = dir ? S_IFDIR | 0755 : S_IFREG | 0666,
         .st_nlink = 1,
-        .st_size = ino == FUSE_ROOT_ID ? 0 : (off_t)file_size,
+        .st_size = dir ? 0 : (off_t)file_size,
     };
 }
 
@@ -50,13 +54,13 @@ static void null_init(void *arg, struct fuse_conn_info *conn)
 
 static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    uint64_t hash = 5381;
     struct fuse_entry_param entry = {.attr_timeout = 1000};
+    uint64_t hash = parent;
+    bool dir = parent == FUSE_ROOT_ID && *name == 't';
 
-    (void)parent;
     while (*name != '\0')
         hash = hash * 33 + (uint8_t)*name++;
-    entry.ino = FUSE_ROOT_ID + 1 + hash % 1000000007;
+    entry.ino = (FUSE_ROOT_ID + 1 + hash % 1000000007) | (dir ? DIR_BIT : 0);
     fill_attr(entry.ino, &entry.attr);
     fuse_reply_entry(req, &entry);
 }
@@ -145,9 +149,10 @@ static void end_on_signal(int number)
     umount2(mountpoint, MNT_DETACH);
 }
 
-static int serve_own(struct fuse_session *fuse)
+static int serve_own(struct fuse_session *fuse, bool uring)
 {
-    const struct transport_options options = {.fuse = fuse, .ended = transport_ended};
+    const struct transport_options options = {
+        .fuse = fuse, .uring = uring, .ended = transport_ended};
     struct transport *transport;
 
     sem_init(&transport_end, 0, 0);
@@ -177,8 +182,8 @@ static int serve_libfuse(struct fuse_session *fuse, unsigned threads)
 
 static int serve(struct fuse_session *fuse, const char *loop)
 {
-    if (strcmp(loop, "own") == 0)
-        return serve_own(fuse);
+    if (strcmp(loop, "own") == 0 || strcmp(loop, "uring") == 0)
+        return serve_own(fuse, strcmp(loop, "uring") == 0);
     return serve_libfuse(fuse, strcmp(loop, "st") == 0 ? 1 : 10);
 }
 

@@ -166,7 +166,7 @@ int server_open(const struct server *server, int flags, const char *format, ...)
     va_start(args, format);
     char *path = format_path(server, format, args);
     va_end(args);
-    int fd = open(path, flags | O_CLOEXEC);
+    int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
         bench_die("%s: %s", path, strerror(errno));
     free(path);
@@ -179,6 +179,17 @@ void server_make_topic(const struct server *server, const char *name)
     if (mkdir(path, 0700) != 0)
         bench_die("%s: %s", path, strerror(errno));
     free(path);
+}
+
+bool server_has_uring(void)
+{
+    char value = 'N';
+    int fd = open("/sys/module/fuse/parameters/enable_uring", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, &value, 1);
+    close(fd);
+    return n == 1 && value == 'Y';
 }
 
 void server_pin(unsigned idx)

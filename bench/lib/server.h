@@ -35,6 +35,9 @@ int server_open(const struct server *server, int flags, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void server_make_topic(const struct server *server, const char *name);
 
+/* Whether the kernel offers FUSE over io_uring here. */
+bool server_has_uring(void);
+
 /* Keeps the calling thread on one core, idx modulo their number. */
 void server_pin(unsigned idx);
 
