@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 
 import lib
@@ -234,6 +235,40 @@ def _(m):
         raise lib.Skip("no overlay over /usr/sbin")
     equal(status, 0, text)
     assert "cannot find the store" in text, text
+
+
+# ----------------------------------------------------------------------------------------------- inotify
+
+
+IN_MODIFY, IN_CREATE = 0x2, 0x100
+
+
+def events(fd):
+    """(mask, name) of all that inotify has."""
+    found, data, at = [], os.read(fd, 65536), 0
+    while at < len(data):
+        _, mask, _, size = struct.unpack_from("iIII", data, at)
+        found.append((mask, data[at + 16:at + 16 + size].rstrip(b"\0").decode()))
+        at += 16 + size
+    return found
+
+
+@case("inotify sees writes to append through the mount, and topics that are made")
+def _(m):
+    t = m.topic()
+    fd = lib.LIBC.inotify_init1(0)
+    try:
+        assert lib.LIBC.inotify_add_watch(fd, os.fsencode(t.file("append")), IN_MODIFY) >= 0
+        assert lib.LIBC.inotify_add_watch(fd, os.fsencode(m.path), IN_CREATE) >= 0
+        t.append(b"x")
+        equal(events(fd), [(IN_MODIFY, "")])
+        m.topic("new")
+        equal([(mask & IN_CREATE, name) for mask, name in events(fd)], [(IN_CREATE, "new")])
+        lib.write_once(t.file("lines"), b"line\n")  # another file, as the manual warns
+        t.append(b"y")
+        equal(events(fd), [(IN_MODIFY, "")])
+    finally:
+        os.close(fd)
 
 
 # ---------------------------------------------------------------------------------------------- messages
