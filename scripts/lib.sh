@@ -10,7 +10,7 @@ BUILD_PACKAGES=(build-essential meson ninja-build pkg-config libfuse3-dev fuse3 
 # python3 and busybox run and are the tests; nginx is what the main job is done with.  From dash on: programs
 # whose work with a mount is tested (tests/mount/tools.py); Java is used when it is there.
 # shellcheck disable=SC2034
-TEST_PACKAGES=(libcriterion-dev scdoc python3 clang libclang-rt-14-dev clang-format shellcheck cppcheck busybox-static:busybox
+TEST_PACKAGES=(libcriterion-dev scdoc python3 clang libclang-rt-14-dev clang-format shellcheck cppcheck abigail-tools busybox-static:busybox
     nginx-light:nginx e2fsprogs mount procps dash:dash less:less rsyslog:rsyslogd
     fio:fio parallel:parallel nodejs:node perl:perl python3-hypothesis btrfs-progs:mkfs.btrfs
     xfsprogs:mkfs.xfs xz-utils:xz)
