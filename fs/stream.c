@@ -341,6 +341,12 @@ static int stream_read_blocking(struct handle *handle, fuse_req_t req, size_t si
             r = stream_give(handle, req, size);
         if (r != WALRUS_EMPTY)
             return r;
+        /* There may be any number of entries of no bytes, each with a sync of its own. */
+        if (fuse_req_interrupted(req)) {
+            reply_error(req, -EINTR);
+            stream_leave(handle);
+            return 0;
+        }
         if (!gate_is_busy(handle->take.gate))
             r = stream_claim(handle, size, &handle->take.reader);
         if (r == WALRUS_EMPTY || r == -EBUSY) {

@@ -101,6 +101,17 @@ def _(m):
     equal(t.next(), b"still there")
 
 
+@case("a signal ends a read of follow that has many entries of no bytes before it")
+def _(m):
+    t = m.topic()
+    for _ in range(5):
+        lib.write_once(t.file("batch"), bytes(24 * 40_000))
+    done = subprocess.run(["timeout", "-s", "KILL", "0.1", "cat", t.file("follow")], stdout=subprocess.PIPE)
+    equal(done.stdout, b"")
+    parked(t, 0)
+    assert t.status()["pending"] > 0, "all were consumed first"
+
+
 @case("O_NONBLOCK gives EAGAIN, and poll tells when to come back")
 def _(m):
     t = m.topic()
