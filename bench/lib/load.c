@@ -24,6 +24,7 @@ static void *runner_main(void *arg)
     struct runner *runner = arg;
     struct load_thread *thread = &runner->thread;
     load_fn *step = runner->load->step;
+    pthread_setname_np(pthread_self(), "load"); /* perf report --comm load: nothing but the steps */
     pthread_barrier_wait(&runner->load->begin);
     while (!atomic_load_explicit(thread->end, memory_order_relaxed)) {
         if (!thread->hist) {

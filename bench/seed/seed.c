@@ -258,6 +258,7 @@ static void *runner_main(void *arg)
     struct runner *runner = arg;
     struct end end;
     end_open(runner->seed, &end, runner->idx, runner->reads);
+    pthread_setname_np(pthread_self(), runner->reads ? "reader" : "writer");
     pthread_barrier_wait(runner->begin);
     if (runner->reads)
         read_loop(runner, &end);
