@@ -93,5 +93,33 @@ def _(m):
     equal([t.next(), t.next()], [b"after", b""])
 
 
+@case("close tells that the blob could not be committed")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    os.write(fd, b"for nobody")
+    os.rmdir(t.path)
+    with fails_with(errno.ENODEV):
+        os.close(fd)
+
+
+@case("the daemon's death in the middle of a blob leaves no entry, and takes no space")
+def _(m):
+    t = m.topic()
+    t.append(b"before")
+    before = lib.disk_used(m.store)
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    for _ in range(40):
+        os.write(fd, b"b" * 1_000_000)
+    assert lib.disk_used(m.store) > before + 30_000_000, (before, lib.disk_used(m.store))
+    m.kill()
+    lib.close_dead(fd)
+    m.start()
+    lib.until("the space came back", lambda: lib.disk_used(m.store) < before + 1_000_000)
+    t = m.find()
+    t.append(b"after")
+    equal((t.next(), t.next(), t.next()), (b"before", b"after", b""))
+
+
 if __name__ == "__main__":
     lib.main()

@@ -61,6 +61,22 @@ def _(m):
     equal(os.stat(m.find("new").path).st_uid, OTHER, "the owner of the new topic")
 
 
+@case("a group can be given to another user, who takes and seeks in that one alone", "-o", "allow_other")
+def _(m):
+    t = shared(m)
+    t.append(b"for both")
+    os.mkdir(t.file("groups/theirs"))
+    theirs = lib.Topic(t.file("groups/theirs"))
+    equal(as_other(lambda: lib.read_all(theirs.file("next"))), errno.EACCES, "next before")
+    os.chown(theirs.path, OTHER, OTHER)
+    equal(as_other(lambda: equal(theirs.next(), b"for both")), 0, "next")
+    equal(as_other(lambda: theirs.seek("begin")), 0, "offset")
+    equal(as_other(lambda: lib.read_all(t.file("next"))), errno.EACCES, "next of the default group")
+    m.restart()
+    equal(as_other(lambda: equal(theirs.drain(), b"for both")), 0, "drain after a restart")
+    equal(t.next(), b"for both")
+
+
 @case("modes and owners survive a restart")
 def _(m):
     t = shared(m)
