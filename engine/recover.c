@@ -482,12 +482,17 @@ static int recover_visit(void *arg, const struct registry_change *change)
     return 0;
 }
 
+static int id_compare(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* The registry was read, and `removed` sorted. */
 static bool was_removed(const struct recovery *rec, uint64_t id)
 {
-    for (size_t i = 0; i < rec->removed_count; i++)
-        if (rec->removed[i] == id)
-            return true;
-    return false;
+    return rec->removed_count &&
+           bsearch(&id, rec->removed, rec->removed_count, sizeof(id), id_compare);
 }
 
 /* ------------------------------------------------------------------------------------ groups -- */
@@ -653,6 +658,8 @@ static int recover_topics(struct recovery *rec)
     int r = 0;
     if (rec->found_count)
         qsort(rec->found, rec->found_count, sizeof(rec->found[0]), found_compare);
+    if (rec->removed_count)
+        qsort(rec->removed, rec->removed_count, sizeof(rec->removed[0]), id_compare);
     for (size_t i = 0, n; r == 0 && i < rec->found_count; i += n) {
         struct found *found = &rec->found[i];
         uint64_t id = found->info.topic_id;

@@ -171,7 +171,9 @@ int space_file_open(struct walrus *store, uint32_t number, uint8_t *ret_meta,
     }
     if (r < 0) {
         if (r != -EBADMSG)
-            report(&store->reporter, WALRUS_ERROR, r, NULL, "%s: cannot be opened", name);
+            report(&store->reporter, WALRUS_ERROR, r, NULL, "%s: cannot be opened%s", name,
+                   r == -EMFILE ? "; each log file takes a descriptor: allow more (ulimit -n)"
+                                : "");
         file_free(file);
         return r;
     }
