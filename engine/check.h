@@ -11,6 +11,7 @@
 #ifndef WALRUS_CHECK_H
 #define WALRUS_CHECK_H
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "compiler.h"

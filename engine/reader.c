@@ -389,10 +389,31 @@ int reader_load(struct walrus_reader *reader, void *buffer, size_t size, uint64_
     return done == size ? 0 : r < 0 ? r : -EIO;
 }
 
+/* A store of the offset syncs the data below it.  Where one is due that is done before anything is
+ * consumed, so that nothing is when it fails: whoever asked does not get the entries then. */
+static int consume_prepare(struct walrus_reader *reader, uint64_t count)
+{
+    struct walrus_group *group = reader->group;
+    const struct walrus_options *options = &group->topic->store->options;
+    uint64_t left = count, end = 0;
+    LIST_FOR_EACH(node, &reader->runs)
+    {
+        struct run *run = LIST_ENTRY(node, struct run, node);
+        uint64_t n = MIN(left, run->end_seq - run->pos.seq);
+        end = n > 0 ? run->pos.seq + n : end;
+        left -= n;
+    }
+    lock_acquire(&group->lock);
+    bool due = options->consistency == WALRUS_STRICT ||
+               group->unstored_count + count >= MAX(options->persist_every, 1u);
+    lock_release(&group->lock);
+    return due ? topic_sync_to(reader->topic, end, false) : 0;
+}
+
 int reader_consume(struct walrus_reader *reader, uint64_t count)
 {
     bool store = false;
-    int r = 0;
+    int r = consume_prepare(reader, count);
     LIST_FOR_EACH(node, &reader->runs)
     {
         struct run *run = LIST_ENTRY(node, struct run, node);

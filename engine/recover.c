@@ -330,13 +330,6 @@ static void recover_punch(struct walrus *store)
 
 /* ---------------------------------------------------------------------------------- registry -- */
 
-static struct walrus_topic *topic_by_id(struct walrus *store, uint64_t id)
-{
-    struct walrus_topic *topic;
-    HASH_FIND(by_id, store->topics_by_id, &id, sizeof(id), topic);
-    return topic;
-}
-
 /* A topic under a name that is free, `name` if it is. */
 static int topic_add(struct walrus *store, uint64_t id, const char *name, size_t size,
                      struct walrus_topic **ret_topic)
@@ -366,7 +359,7 @@ static int topic_add(struct walrus *store, uint64_t id, const char *name, size_t
 
 static int visit_topic(struct walrus *store, const struct registry_change *change)
 {
-    struct walrus_topic *topic = topic_by_id(store, change->topic_id);
+    struct walrus_topic *topic = topic_by_id_locked(store, change->topic_id);
     struct walrus_topic *other = NULL;
     int r = 0;
     if (!topic) {
@@ -381,7 +374,7 @@ static int visit_topic(struct walrus *store, const struct registry_change *chang
             HASH_DELETE(by_name, store->topics_by_name, topic);
             free(topic->name);
             topic->name = copy;
-            HASH_ADD_KEYPTR(by_name, store->topics_by_name, topic->name, change->name_size, topic);
+            topic_name_insert_locked(store, topic);
         }
     }
     if (r < 0)
@@ -410,7 +403,7 @@ static struct walrus_group *group_by_id(struct walrus_topic *topic, uint64_t id)
 
 static int visit_group(struct walrus *store, const struct registry_change *change)
 {
-    struct walrus_topic *topic = topic_by_id(store, change->topic_id);
+    struct walrus_topic *topic = topic_by_id_locked(store, change->topic_id);
     if (!topic) {
         int r = topic_add(store, change->topic_id, NULL, 0, &topic);
         if (r < 0)
@@ -439,7 +432,7 @@ static int visit_group(struct walrus *store, const struct registry_change *chang
 /* Takes a topic out again; remembers that it was removed for the blocks that it still has. */
 static int visit_topic_removed(struct recovery *rec, uint64_t id)
 {
-    struct walrus_topic *topic = topic_by_id(rec->store, id);
+    struct walrus_topic *topic = topic_by_id_locked(rec->store, id);
     if (topic)
         topic_forget(rec->store, topic);
     if (rec->removed_count == rec->removed_room) {
@@ -466,7 +459,7 @@ static int recover_visit(void *arg, const struct registry_change *change)
     case REGISTRY_TOPIC_REMOVED:
         return visit_topic_removed(rec, change->topic_id);
     case REGISTRY_GROUP_REMOVED: {
-        struct walrus_topic *topic = topic_by_id(store, change->topic_id);
+        struct walrus_topic *topic = topic_by_id_locked(store, change->topic_id);
         struct walrus_group *group = topic ? group_by_id(topic, change->group_id) : NULL;
         if (group) {
             topic->group_id_next = MAX(topic->group_id_next, group->id + 1);
@@ -665,7 +658,7 @@ static int recover_topics(struct recovery *rec)
         uint64_t id = found->info.topic_id;
         for (n = 1; i + n < rec->found_count && found[n].info.topic_id == id; n++)
             ;
-        struct walrus_topic *topic = topic_by_id(store, id);
+        struct walrus_topic *topic = topic_by_id_locked(store, id);
         if (!topic && was_removed(rec, id)) {
             found_free(rec, found, n);
             continue;

@@ -611,6 +611,11 @@ int registry_open(int dirfd, const uint8_t uuid[16], bool read_only,
     return 0;
 }
 
+int registry_error(const struct registry *registry)
+{
+    return registry->error;
+}
+
 int registry_barrier(struct registry *registry)
 {
     return registry->journal.fd < 0 ? 0 : os_rewrite(registry->journal.fd);

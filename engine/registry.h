@@ -57,6 +57,8 @@ WALRUS_CHECK int registry_open(int dirfd, const uint8_t uuid[16], bool read_only
                                struct registry **ret_registry);
 /* Makes what was read durable, before anything is changed after an unclean end.  -EIO -ENOSPC */
 WALRUS_CHECK int registry_barrier(struct registry *registry);
+/* 0, or -EIO after a write or a sync failed. */
+int registry_error(const struct registry *registry);
 /* Where the journal ends, for format_digest()'s sum. */
 uint64_t registry_digest(const struct registry *registry);
 void registry_close(struct registry *registry); /* NULL is allowed */

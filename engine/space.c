@@ -412,8 +412,11 @@ static int table_write_locked(struct block *block, const struct block_info *info
     format_block_encode(
         &entry, &next,
         format_seed_block(file->store->super.uuid, file->salt, file->number, block->idx, copy));
-    return os_write(file->fd, &entry, sizeof(entry),
-                    FORMAT_TABLE_OFF(copy) + block->idx * sizeof(entry), false);
+    int r = os_write(file->fd, &entry, sizeof(entry),
+                     FORMAT_TABLE_OFF(copy) + block->idx * sizeof(entry), false);
+    if (r < 0)
+        atomic_store(&file->store->blurred, true);
+    return r;
 }
 
 static struct block_info block_active_info(const struct block *block)
@@ -549,8 +552,10 @@ static void space_shrink_locked(struct walrus *store)
         int r = os_unlink(store->dirfd, name);
         if (r == 0)
             r = os_fsync(store->dirfd); /* if it comes back, it comes back empty */
-        if (r < 0)
+        if (r < 0) {
+            atomic_store(&store->blurred, true);
             report(&store->reporter, WALRUS_WARNING, r, NULL, "%s: cannot be removed", name);
+        }
         list_remove(&file->node);
         space->file_count--;
         space->free_count -= per_file;

@@ -20,6 +20,7 @@
 #define WALRUS_STORE_H
 
 #include <stdatomic.h>
+#define HASH_NONFATAL_OOM 1 /* or a table that cannot grow ends the process */
 #include <uthash.h>
 
 #include "compiler.h"
@@ -130,7 +131,6 @@ struct walrus_topic {
     _Atomic int error; /* 0, or -EIO after a sync failed */
     _Atomic uint32_t watch_count; /* groups with an armed watch */
     UT_hash_handle by_name;       /* LOCK_TOPICS */
-    UT_hash_handle by_id;         /* LOCK_TOPICS */
     char *name;                   /* LOCK_TOPICS */
     uint64_t created_ns;
 
@@ -239,7 +239,7 @@ struct walrus {
 
     struct lock topics_lock;             /* LOCK_TOPICS */
     struct walrus_topic *topics_by_name; /* GUARDED */
-    struct walrus_topic *topics_by_id;   /* GUARDED */
+    struct walrus_topic *topics_anchor;  /* constant: in the table, so that it never is empty */
     struct walrus_topic **topics_sorted; /* GUARDED: by id, for listing */
     size_t topics_count, topics_room;    /* GUARDED */
     uint64_t topic_id_next;              /* GUARDED */
@@ -268,6 +268,7 @@ struct walrus {
     _Atomic uint64_t damaged_count, sync_count, sync_ns, reclaimed_bytes;
     _Atomic uint64_t sync_buckets[WALRUS_SYNC_BUCKET_COUNT];
     atomic_bool degraded;
+    atomic_bool blurred; /* metadata may not be on disk as it is here: do not close as clean */
 };
 
 /* space.c: log files, and which of their blocks are free. */
@@ -320,6 +321,10 @@ static inline uint64_t block_end_seq(const struct block *block)
 WALRUS_CHECK int topic_new(struct walrus *store, uint64_t id, const char *name, size_t name_size,
                            struct walrus_topic **ret_topic);
 WALRUS_CHECK int topic_insert_locked(struct walrus *store, struct walrus_topic *topic);
+/* Enters a topic under its name; cannot fail. */
+void topic_name_insert_locked(struct walrus *store, struct walrus_topic *topic);
+WALRUS_CHECK int topics_init(struct walrus *store);
+struct walrus_topic *topic_by_id_locked(const struct walrus *store, uint64_t id); /* or NULL */
 void topic_free(struct walrus_topic *topic);
 void topics_fini(struct walrus *store);
 struct tail_snap topic_tail(

@@ -215,6 +215,41 @@ static int topics_reserve_locked(struct walrus *store)
     return 0;
 }
 
+struct walrus_topic *topic_by_id_locked(const struct walrus *store, uint64_t id)
+{
+    size_t at = topics_index_locked(store, id);
+    struct walrus_topic *topic = at < store->topics_count ? store->topics_sorted[at] : NULL;
+    return topic && topic->id == id ? topic : NULL;
+}
+
+int topics_init(struct walrus *store)
+{
+    struct walrus_topic *anchor = calloc(1, sizeof(*anchor));
+    if (!anchor)
+        return -ENOMEM;
+    HASH_ADD_KEYPTR(by_name, store->topics_by_name, "", 1, anchor); /* no name holds a NUL */
+    if (!anchor->by_name.tbl) {
+        free(anchor);
+        return -ENOMEM;
+    }
+    store->topics_anchor = anchor;
+    return 0;
+}
+
+void topic_name_insert_locked(struct walrus *store, struct walrus_topic *topic)
+{
+    size_t size = strlen(topic->name);
+    HASH_ADD_KEYPTR(by_name, store->topics_by_name, topic->name, size, topic);
+    if (topic->by_name.tbl)
+        return;
+    /* There was no memory for the table to grow: it can do without. */
+    UT_hash_table *table = store->topics_anchor->by_name.tbl;
+    table->noexpand = 1;
+    HASH_ADD_KEYPTR(by_name, store->topics_by_name, topic->name, size, topic);
+    table->noexpand = 0;
+    WALRUS_ASSERT(topic->by_name.tbl);
+}
+
 int topic_insert_locked(struct walrus *store, struct walrus_topic *topic)
 {
     int r = topics_reserve_locked(store);
@@ -225,8 +260,7 @@ int topic_insert_locked(struct walrus *store, struct walrus_topic *topic)
             (store->topics_count - at) * sizeof(store->topics_sorted[0]));
     store->topics_sorted[at] = topic;
     store->topics_count++;
-    HASH_ADD_KEYPTR(by_name, store->topics_by_name, topic->name, strlen(topic->name), topic);
-    HASH_ADD(by_id, store->topics_by_id, id, sizeof(topic->id), topic);
+    topic_name_insert_locked(store, topic);
     if (topic->id >= store->topic_id_next)
         store->topic_id_next = topic->id + 1;
     return 0;
@@ -239,7 +273,6 @@ static void topic_take_out_locked(struct walrus *store, struct walrus_topic *top
     memmove(&store->topics_sorted[at], &store->topics_sorted[at + 1],
             (store->topics_count - at) * sizeof(store->topics_sorted[0]));
     HASH_DELETE(by_name, store->topics_by_name, topic);
-    HASH_DELETE(by_id, store->topics_by_id, topic);
 }
 
 void topic_forget(struct walrus *store, struct walrus_topic *topic)
@@ -259,6 +292,8 @@ void topics_fini(struct walrus *store)
         list_remove(node);
         topic_free(LIST_ENTRY(node, struct walrus_topic, zombie_node));
     }
+    HASH_DELETE(by_name, store->topics_by_name, store->topics_anchor);
+    free(store->topics_anchor);
     free(store->topics_sorted);
     lock_fini(&store->topics_lock);
 }
@@ -566,7 +601,7 @@ int walrus_topic_rename(struct walrus_topic *topic, const char *name)
         char *old = topic->name;
         topic->name = copy;
         copy = old;
-        HASH_ADD_KEYPTR(by_name, store->topics_by_name, topic->name, size, topic);
+        topic_name_insert_locked(store, topic);
         lock_release(&store->topics_lock);
     }
     lock_release(&store->change_lock);

@@ -114,6 +114,10 @@ int check_topic(struct check *c, uint64_t id, struct check_topic **ret_topic)
             return -ENOMEM;
         topic->id = id;
         HASH_ADD(hh, c->topics, id, sizeof(id), topic);
+        if (!topic->hh.tbl) {
+            free(topic);
+            return -ENOMEM;
+        }
     }
     *ret_topic = topic;
     return 0;

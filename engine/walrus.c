@@ -408,6 +408,10 @@ static struct walrus *store_new(const struct walrus_options *options)
     struct walrus *store = calloc(1, sizeof(*store));
     if (!store)
         return NULL;
+    if (topics_init(store) < 0) {
+        free(store);
+        return NULL;
+    }
     store->options = *options;
     store->read_only = options->read_only;
     store->dirfd = store->lock_fd = store->super_fd = -1;
@@ -574,7 +578,12 @@ int walrus_close(struct walrus *store)
         r = walrus_sync(store);
         int one = close_blocks(store);
         r = r < 0 ? r : one;
-        if (r == 0 && !atomic_load(&store->degraded))
+        /* After a failed sync of these nobody knows what of them is on the disk. */
+        if (r == 0)
+            r = registry_error(store->registry);
+        if (r == 0)
+            r = offsets_error(store->offsets);
+        if (r == 0 && !atomic_load(&store->degraded) && !atomic_load(&store->blurred))
             r = super_write(store, 1);
         if (r < 0)
             report(&store->reporter, WALRUS_ERROR, r, NULL,

@@ -251,3 +251,24 @@ Test(regressions, a_block_with_one_copy_of_its_entry_left_has_two_after_the_next
         rig_fini(&rig);
     }
 }
+
+/* SUPER then said that all was durable, and vouched for what may not have been on the disk. */
+Test(regressions, a_store_whose_registry_could_not_be_synced_is_not_closed_as_clean)
+{
+    struct walrus_topic *topic = NULL;
+
+    faultos_install();
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .file = "topics.db"});
+    CHECK_INT(walrus_topic_create(s.walrus, "u", NULL, NULL, &topic), -EIO);
+    struct walrus *walrus = s.walrus;
+    s.walrus = NULL;
+    CHECK_INT(walrus_close(walrus), -EIO);
+    faultos_remove();
+    unsigned errors = rig_reports(&s, WALRUS_ERROR);
+    rig_open(&s);
+    CHECK_INT(rig_reports(&s, WALRUS_ERROR), errors); /* nothing is wrong with what is there */
+    rig_expect(&s, "t", 0, 100);
+}
