@@ -34,6 +34,9 @@ static unsigned fd_count, map_count;
 static struct sim_log *recording;
 static unsigned call_now;
 static bool call_inside;
+static uint64_t call_count, fail_nth;
+static int fail_error;
+static bool fail_forever;
 
 /* ------------------------------------------------------------------------------------ record -- */
 
@@ -264,6 +267,29 @@ static int fail(int error)
     return -1;
 }
 
+void sim_fail(uint64_t nth, int error, bool forever)
+{
+    call_count = 0;
+    fail_nth = nth;
+    fail_error = error;
+    fail_forever = forever;
+}
+
+uint64_t sim_call_count(void)
+{
+    return call_count;
+}
+
+/* This call fails, and is not made. */
+static bool fails(void)
+{
+    call_count++;
+    if (fail_nth == 0 || call_count < fail_nth || (call_count > fail_nth && !fail_forever))
+        return false;
+    errno = fail_error;
+    return true;
+}
+
 /* A change is about to be made: it is somebody's turn, and stores so far came before. */
 static void change_begin(void)
 {
@@ -288,6 +314,8 @@ static void resize(unsigned number, uint64_t size)
 
 static int disk_openat(int dirfd, const char *name, int flags, mode_t mode)
 {
+    if (fails())
+        return -1;
     (void)mode;
     if (flags & O_DIRECTORY)
         return fd_new(ROOT);
@@ -316,13 +344,15 @@ static int disk_openat(int dirfd, const char *name, int flags, mode_t mode)
 static int disk_close(int fd)
 {
     (void)fd_file(fd);
-    fds[fd - FD_FIRST] = 0;
+    fds[fd - FD_FIRST] = 0; /* closed, whatever it says */
     fd_count--;
-    return 0;
+    return fails() ? -1 : 0;
 }
 
 static int disk_fstat(int fd, struct stat *st)
 {
+    if (fails())
+        return -1;
     int number = fd_file(fd);
 
     memset(st, 0, sizeof(*st));
@@ -335,6 +365,8 @@ static int disk_fstat(int fd, struct stat *st)
 
 static int disk_ftruncate(int fd, off_t size)
 {
+    if (fails())
+        return -1;
     unsigned number;
 
     change_begin();
@@ -347,6 +379,8 @@ static int disk_ftruncate(int fd, off_t size)
 
 static int disk_fallocate(int fd, int mode, off_t at, off_t length)
 {
+    if (fails())
+        return -1;
     unsigned number;
     uint64_t off = (uint64_t)at, end = off + (uint64_t)length;
 
@@ -372,6 +406,8 @@ static int disk_fallocate(int fd, int mode, off_t at, off_t length)
 
 static ssize_t disk_pread(int fd, void *buf, size_t size, off_t off)
 {
+    if (fails())
+        return -1;
     unsigned number;
     struct sim_file *file = fd_regular(fd, &number);
     uint64_t left = (uint64_t)off < file->size ? file->size - (uint64_t)off : 0;
@@ -383,6 +419,8 @@ static ssize_t disk_pread(int fd, void *buf, size_t size, off_t off)
 
 static ssize_t disk_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+    if (fails())
+        return -1;
     unsigned number;
     uint64_t off = (uint64_t)at, size = 0;
 
@@ -407,6 +445,8 @@ static ssize_t disk_pwritev2(int fd, const struct iovec *iov, int count, off_t a
 
 static void *disk_mmap(int fd, size_t size, int prot)
 {
+    if (fails())
+        return MAP_FAILED;
     unsigned number;
     struct sim_file *file = fd_regular(fd, &number);
 
@@ -438,13 +478,15 @@ static int disk_munmap(void *addr, size_t size)
     (void)size;
     if (recording != NULL)
         capture(true);
-    files[mapped_at(addr, &off)].mapped = false;
+    files[mapped_at(addr, &off)].mapped = false; /* nobody uses it, whatever it says */
     map_count--;
-    return 0;
+    return fails() ? -1 : 0;
 }
 
 static int disk_msync(void *addr, size_t size)
 {
+    if (fails())
+        return -1;
     uint64_t off;
 
     change_begin();
@@ -456,6 +498,8 @@ static int disk_msync(void *addr, size_t size)
 
 static int disk_fsync(int fd)
 {
+    if (fails())
+        return -1;
     change_begin();
     int number = fd_file(fd);
     if (recording == NULL)
@@ -469,6 +513,8 @@ static int disk_fsync(int fd)
 
 static int disk_renameat(int dirfd, const char *from, const char *to)
 {
+    if (fails())
+        return -1;
     change_begin();
     CHECK_INT(fd_file(dirfd), ROOT);
     int at = name_find(from);
@@ -487,6 +533,8 @@ static int disk_renameat(int dirfd, const char *from, const char *to)
 
 static int disk_unlinkat(int dirfd, const char *name)
 {
+    if (fails())
+        return -1;
     CHECK_INT(fd_file(dirfd), ROOT);
     if (name_find(name) < 0)
         return fail(ENOENT);
@@ -499,6 +547,8 @@ static int disk_unlinkat(int dirfd, const char *name)
 
 static int disk_mkdirat(int dirfd, const char *name, mode_t mode)
 {
+    if (fails())
+        return -1;
     (void)dirfd;
     (void)name;
     (void)mode;
@@ -507,6 +557,8 @@ static int disk_mkdirat(int dirfd, const char *name, mode_t mode)
 
 static off_t disk_lseek(int fd, off_t off, int whence)
 {
+    if (fails())
+        return -1;
     unsigned number;
     struct sim_file *file = fd_regular(fd, &number);
 

@@ -109,6 +109,10 @@ void sim_clock(uint64_t ns, int64_t jump_ns);
 /* Of what the engine gets for random bytes. */
 void sim_entropy(uint64_t seed);
 
+/* The n-th call on a file from now on fails and is not made (0: none), and with `forever` all after
+ * it; how many there were since. */
+void sim_fail(uint64_t nth, int error, bool forever);
+uint64_t sim_call_count(void);
 /* The n-th allocation of the engine from now on fails (0: none), and with `forever` all after it;
  * how many there were since. */
 void sim_alloc_fail(uint64_t nth, bool forever);

@@ -195,16 +195,16 @@ static void run(uint64_t seed)
 }
 
 /* -j JOBS, -t SECONDS, and what one state is found by. */
-static void options_read(int argc, char **argv, unsigned *jobs, unsigned *seconds)
+static void options_read(int argc, char **argv, struct workload_plan *plan)
 {
     for (int option; (option = getopt(argc, argv, "j:t:e:m:n:E:M:")) != -1;) {
         unsigned value = (unsigned)strtoul(optarg != NULL ? optarg : "", NULL, 10);
         switch (option) {
         case 'j':
-            *jobs = value;
+            plan->jobs = value;
             break;
         case 't':
-            *seconds = value;
+            plan->seconds = value;
             break;
         case 'e':
             at.only = program_verbose = true;
@@ -231,21 +231,18 @@ static void options_read(int argc, char **argv, unsigned *jobs, unsigned *second
 
 int main(int argc, char **argv)
 {
-    unsigned jobs = 1, seconds = 0;
-    uint64_t seed = now_ms() * 1000003 % 1000000007, began_ms = now_ms();
+    uint64_t began_ms = now_ms();
+    struct workload_plan plan = {
+        .seed = began_ms * 1000003 % 1000000007, .step = 1, .jobs = 1, .run = run};
 
-    options_read(argc, argv, &jobs, &seconds);
+    options_read(argc, argv, &plan);
     if (optind < argc)
         states_wanted = strtoull(argv[optind], NULL, 10);
     if (optind + 1 < argc)
-        seed = strtoull(argv[optind + 1], NULL, 10);
-    printf("seed %llu\n", (unsigned long long)seed);
-    int status = workload_many(seed, states_wanted, seconds, jobs, run, &tally);
-    uint64_t ms = now_ms() - began_ms + 1;
-    printf("%llu states of %llu programs with %llu events and %llu checks of their order, in "
-           "%llu s: %llu a second\n",
-           (unsigned long long)tally->states, (unsigned long long)tally->workloads,
-           (unsigned long long)tally->events, (unsigned long long)tally->checks,
-           (unsigned long long)(ms / 1000), (unsigned long long)(tally->states * 1000 / ms));
+        plan.seed = strtoull(argv[optind + 1], NULL, 10);
+    plan.states = states_wanted;
+    printf("seed %llu\n", (unsigned long long)plan.seed);
+    int status = workload_many(&plan, &tally);
+    workload_print(tally, now_ms() - began_ms);
     return status;
 }

@@ -41,7 +41,7 @@ void workload_rig(struct rig *rig, const struct walrus_options *options)
 
 /* ---------------------------------------------------------------------------------- a program -- */
 
-static void options_choose(void)
+void workload_options(void)
 {
     static const uint32_t sizes[] = {300, 1500, 1500, 9000, 70000};
 
@@ -52,7 +52,7 @@ static void options_choose(void)
 }
 
 /* The threads, and the clock, get some of what they could have. */
-static void background(void)
+void workload_background(void)
 {
     if (program_chance(40))
         sim_settle();
@@ -62,7 +62,7 @@ static void background(void)
         sim_clock(0, (int64_t)program_dice(630720000) * 1000000000 - 315360000ll * 1000000000);
 }
 
-static void call_run(unsigned call)
+void workload_call(unsigned call)
 {
     if (call == 0)
         program_open();
@@ -70,32 +70,39 @@ static void call_run(unsigned call)
         program_reopen();
     else
         program_call();
-    program_check_groups();
+    if (program_failure == 0)
+        program_check_groups();
 }
 
-void workload_run(struct workload *workload, uint64_t seed, unsigned calls)
+void workload_machine(uint64_t seed)
 {
-    workload->seed = seed;
-    workload->calls = calls;
-    workload->before = calloc(calls + 1, sizeof(struct oracle));
-    CHECK(workload->before != NULL);
     (void)mallopt(M_ARENA_MAX, 1);            /* addresses, too, are the same each time */
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 28); /* and large buffers cost no page faults */
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 28);
     os = &sim_ops;
+    sim_clear();
     sim_entropy(seed);
     sim_threads(SIM_SCHEDULED, seed);
+}
+
+void workload_run(struct workload *workload, uint64_t seed, unsigned calls)
+{
+    workload_machine(seed);
+    workload->seed = seed;
+    workload->calls = calls;
+    workload->before = calloc(calls + 1, sizeof(struct oracle));
+    CHECK(workload->before != NULL);
     sim_record(&workload->log);
     program_init(seed);
-    options_choose();
+    workload_options();
     for (unsigned call = 0; call < calls; call++) {
         workload->before[call] = program_now;
         sim_call(call, true);
-        call_run(call);
+        workload_call(call);
         workload->before[call + 1] = program_now;
         sim_call(call, false);
         sim_mark();
-        background();
+        workload_background();
     }
     sim_record(NULL);
     program_give_back();
@@ -138,19 +145,25 @@ static bool reap(pid_t *pids, unsigned *count)
     return true;
 }
 
-int workload_many(uint64_t seed, uint64_t states, unsigned seconds, unsigned jobs,
-                  void (*run)(uint64_t seed), struct tally **ret_tally)
+static bool plan_over(const struct workload_plan *plan, const struct tally *tally, uint64_t begun,
+                      uint64_t end_ms)
+{
+    return tally->failures > 0 || tally->states >= plan->states ||
+           (plan->count > 0 && begun >= plan->count) || (plan->seconds > 0 && now_ms() >= end_ms);
+}
+
+int workload_many(const struct workload_plan *plan, struct tally **ret_tally)
 {
     pid_t pids[JOBS_MAX];
     unsigned count = 0;
-    uint64_t end_ms = now_ms() + seconds * 1000ull;
+    uint64_t begun = 0, end_ms = now_ms() + plan->seconds * 1000ull;
     struct tally *tally =
         mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    CHECK(tally != MAP_FAILED && jobs <= JOBS_MAX);
+    CHECK(tally != MAP_FAILED && plan->jobs > 0 && plan->jobs <= JOBS_MAX);
     *ret_tally = tally;
-    while (tally->failures == 0 && tally->states < states && (seconds == 0 || now_ms() < end_ms)) {
-        if (count == jobs) {
+    while (!plan_over(plan, tally, begun, end_ms)) {
+        if (count == plan->jobs) {
             tally->failures += !reap(pids, &count);
             continue;
         }
@@ -158,15 +171,24 @@ int workload_many(uint64_t seed, uint64_t states, unsigned seconds, unsigned job
         pids[count] = fork();
         CHECK(pids[count] >= 0);
         if (pids[count] == 0) {
-            run(seed);
+            plan->run(plan->seed + begun * plan->step);
             tally->workloads++;
             fflush(NULL);
             _exit(0);
         }
         count++;
-        seed++;
+        begun++;
     }
     while (count > 0)
         tally->failures += !reap(pids, &count);
     return tally->failures > 0;
+}
+
+void workload_print(const struct tally *tally, uint64_t ms)
+{
+    printf("%llu states of %llu programs with %llu events and %llu checks of their order, in "
+           "%llu s: %llu a second\n",
+           (unsigned long long)tally->states, (unsigned long long)tally->workloads,
+           (unsigned long long)tally->events, (unsigned long long)tally->checks,
+           (unsigned long long)(ms / 1000), (unsigned long long)(tally->states * 1000 / (ms + 1)));
 }

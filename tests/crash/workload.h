@@ -20,6 +20,12 @@ struct workload {
 /* Runs the program of `seed` with `calls` calls, of which the first opens the store.  `small`: a
  * few hundred bytes an entry at most. */
 void workload_run(struct workload *workload, uint64_t seed, unsigned calls);
+/* The simulated machine, its directory empty, its threads scheduled. */
+void workload_machine(uint64_t seed);
+/* Its parts: the options of the store, a call, and what happens between two. */
+void workload_options(void);
+void workload_call(unsigned call);
+void workload_background(void);
 void workload_free(struct workload *workload);
 
 /* What may be there after the event: between these two. */
@@ -31,10 +37,17 @@ struct tally {
     _Atomic uint64_t states, workloads, events, checks, failures;
 };
 
-/* Calls run(seed, seed + 1, ...) in processes, `jobs` at a time, until tally->states is `states`
- * or a failure comes (`seconds` > 0: or so long).  Returns the exit status. */
-int workload_many(uint64_t seed, uint64_t states, unsigned seconds, unsigned jobs,
-                  void (*run)(uint64_t seed), struct tally **ret_tally);
+/* Programs seed, seed + step, ...: `count` of them (0: no end), or until so many states or seconds
+ * (0: no end) are over. */
+struct workload_plan {
+    uint64_t seed, step, count, states;
+    unsigned seconds, jobs; /* processes at a time */
+    void (*run)(uint64_t seed);
+};
+
+/* Runs each in a process of its own, until one fails.  Returns the exit status. */
+int workload_many(const struct workload_plan *plan, struct tally **ret_tally);
+void workload_print(const struct tally *tally, uint64_t ms);
 
 /* A state of its own for the dice of one cut. */
 uint64_t workload_dice(uint64_t seed, uint64_t a, uint64_t b, uint64_t c);
