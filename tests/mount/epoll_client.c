@@ -24,7 +24,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 10000 };
+enum { WAIT_MS = 120000 };
 
 static int client_open(const char *path, int flags, int *ret_epoll)
 {

@@ -5,6 +5,7 @@
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -110,6 +111,39 @@ def _(m):
     equal(done.stdout, b"")
     parked(t, 0)
     assert t.status()["pending"] > 0, "all were consumed first"
+
+
+def take_interrupted(m):
+    """Six readers that an alarm interrupts all the time take all entries, each once."""
+    if shutil.which("cc") is None:
+        raise lib.Skip("no C compiler here")
+    t = m.topic()
+    program = os.path.join(m.work, "interrupted")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-std=gnu11", "-O1", "-o", program,
+                    os.path.join(os.path.dirname(os.path.abspath(__file__)), "interrupted.c")], check=True)
+    readers = [subprocess.Popen([program, t.file("wait"), "end"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+               for _ in range(6)]
+    for i in range(1500):
+        t.append(b"%d\n" % i)
+        if i % 10 == 0:
+            time.sleep(0.005)  # so that they wait now and then
+    for _ in readers:
+        t.append(b"end")
+    told = [r.communicate(timeout=120) for r in readers]
+    equal([r.returncode for r in readers], [0] * 6, f"status ({told})")
+    assert sum(int(err) for _, err in told) > 0, "nobody was interrupted"
+    equal(sorted(int(n) for out, _ in told for n in out.split()), list(range(1500)), "what was taken")
+    t.settled(pending=0, claimed=0, waiting=0)
+
+
+@case("strict: interrupts at any moment lose nothing and take nothing twice", "-o", "consistency=strict")
+def _(m):
+    take_interrupted(m)
+
+
+@case("at-least-once: the same", "-o", "consistency=at-least-once:10")
+def _(m):
+    take_interrupted(m)
 
 
 @case("O_NONBLOCK gives EAGAIN, and poll tells when to come back")
