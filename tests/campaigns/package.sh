@@ -40,21 +40,22 @@ package_tour() {
 
 package_fstab() {
     # shellcheck disable=SC2016
-    in_chroot sh -euc 'mkdir -p /mnt/queue
-        echo "/var/lib/queue /mnt/queue walrusfs fsync=each,nofail,allow_other 0 0" >> /etc/fstab
-        mount /mnt/queue; mkdir /mnt/queue/t; echo x > /mnt/queue/t/append; umount /mnt/queue
-        mount -a -t walrusfs; [ "$(cat /mnt/queue/t/next)" = x ]; walrusctl status /mnt/queue; umount /mnt/queue'
+    in_chroot sh -euc 'mkdir -p /mnt/boot
+        echo "/var/lib/boot /mnt/boot walrusfs fsync=each,nofail,allow_other 0 0" >> /etc/fstab
+        mount /mnt/boot; mkdir /mnt/boot/t; echo x > /mnt/boot/t/append; umount /mnt/boot
+        mount -a -t walrusfs; mount -a -t walrusfs
+        [ "$(cat /mnt/boot/t/next)" = x ]; walrusctl status /mnt/boot; umount /mnt/boot'
 }
 
 # Nothing of the program is left, and everything of the store.
 package_remove() {
     in_chroot apt-get purge -y -qq walrusfs libwalrus0 libwalrus-dev || return 1
     [ -z "$(in_chroot sh -c 'find / -xdev -path /packages -prune -o -iname "*walrus*" -print | grep -v "^/var/log\|^/var/cache\|^/tmp"')" ] &&
-        in_chroot test -e /var/lib/queue/SUPER
+        in_chroot test -e /var/lib/boot/SUPER
 }
 
 package_unmount() {
-    mountpoint -q "$package_root/mnt/queue" && umount -l "$package_root/mnt/queue"
+    mountpoint -q "$package_root/mnt/boot" && umount -l "$package_root/mnt/boot"
     umount -l "$package_root/dev" "$package_root/proc"
 }
 
@@ -68,8 +69,8 @@ else
     check "they are installed in a new system" package_install
     check "a store is mounted there in each way" package_autopkgtest mount
     check "the examples are compiled and run there" package_autopkgtest link
-    check "the tour goes as its page says, from the packages" package_tour
     check "a line of fstab is mounted" package_fstab
+    check "the tour goes as its page says, from the packages" package_tour
     check "they are removed, and leave nothing but the store" package_remove
 fi
 package_unmount 2>/dev/null

@@ -222,6 +222,7 @@ def _(m):
         for type in walrusfs fuse.walrusfs; do
             echo "$2/store $2/m $type defaults,noauto,user,nofail,_netdev,x-systemd.automount,noatime,fsync=each 0 0" > "$2/fstab"
             mount -T "$2/fstab" "$2/m"
+            mount -a -T "$2/fstab"
             check "fstab-$type" "$2/m" "$2/store"
         done
         mount -t walrusfs -o ro "$2/store" "$2/m"
