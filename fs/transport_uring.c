@@ -49,7 +49,6 @@
 #include "trace.h"
 #include "transport_uring.h"
 
-#define THREAD_COUNT_MAX 255u
 #define SLAB_ENTRY_COUNT 32u
 #define SLAB_COUNT_MAX   (MOUNT_HANDLE_COUNT_MAX / SLAB_ENTRY_COUNT)
 #define DEPTH            8u /* entries that a queue begins with; measured: more gain nothing */
@@ -64,6 +63,8 @@
 #define UNIQUE_BITS 40u
 #define UNIQUE_MASK ((UINT64_C(1) << UNIQUE_BITS) - 1)
 #define SLOT_BITS   17u
+/* Their numbers count from 1, so that no entry's name is 0; more cores share threads. */
+#define THREAD_COUNT_MAX ((1u << (64u - UNIQUE_BITS - SLOT_BITS)) - 1)
 
 /* What the kernel wants, as its interface (7.42) has it; <linux/fuse.h> may be older. */
 #define URING_FLAG2    (1u << 9) /* FUSE_OVER_IO_URING is bit 41 of the flags of INIT */
@@ -87,6 +88,7 @@ struct uring_command { /* in the second half of a submission */
     uint8_t padding[6];
 };
 
+static_assert(MOUNT_HANDLE_COUNT_MAX <= 1u << SLOT_BITS, "every entry of a thread has a name");
 static_assert(sizeof(struct uring_header) == 288, "the kernel's struct fuse_uring_req_header");
 static_assert(sizeof(struct uring_command) == 24, "the kernel's struct fuse_uring_cmd_req");
 
