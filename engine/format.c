@@ -267,6 +267,19 @@ void format_block_encode(struct format_block *out, const struct block_info *info
     WALRUS_ASSERT(back.last_time_ns == info->last_time_ns);
 }
 
+/* Values with which the sums of a store would wrap around, which none that was written has. */
+static bool block_plausible(const struct block_info *info)
+{
+    uint64_t limit = (uint64_t)1 << 62;
+
+    if (info->epoch > UINT64_MAX - limit || info->generation > limit)
+        return false;
+    if (info->state == FORMAT_FREE)
+        return true;
+    return info->topic_id != 0 && info->topic_id != UINT64_MAX && info->block_seq <= limit &&
+           info->first_seq <= limit && info->first_byte <= limit && info->bytes <= limit;
+}
+
 int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t block_size,
                         struct block_info *ret_info)
 {
@@ -293,7 +306,7 @@ int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t b
     info.bytes = le64_get(raw.bytes);
     info.last_time_ns = le64_get(raw.last_time_ns);
     if (info.state > FORMAT_SEALED || info.used > block_size ||
-        info.used % FORMAT_RECORD_ALIGN != 0)
+        info.used % FORMAT_RECORD_ALIGN != 0 || !block_plausible(&info))
         return -EBADMSG;
     *ret_info = info;
     return 0;
