@@ -80,7 +80,8 @@ const struct os_ops *os = &os_system;
 
 int os_open(int dirfd, const char *name, int flags, mode_t mode)
 {
-    return RETRY(os->openat(dirfd, name, flags | O_CLOEXEC, mode));
+    /* A pipe or a terminal in the place of a file must not make anybody wait. */
+    return RETRY(os->openat(dirfd, name, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode));
 }
 
 int os_close(int fd)

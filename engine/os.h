@@ -40,8 +40,9 @@ struct os_ops {
 extern const struct os_ops os_system; /* the system's own calls, -1 and errno on failure */
 extern const struct os_ops *os;       /* what is in use; tests replace it while no store is open */
 
-WALRUS_CHECK int os_open(int dirfd, const char *name, int flags, mode_t mode); /* adds O_CLOEXEC */
-int os_close(int fd); /* < 0 is allowed and does nothing */
+WALRUS_CHECK int os_open(int dirfd, const char *name, int flags,
+                         mode_t mode); /* adds flags that do no harm */
+int os_close(int fd);                  /* < 0 is allowed and does nothing */
 WALRUS_CHECK int os_fstat(int fd, struct stat *ret_st);
 WALRUS_CHECK int os_truncate(int fd, uint64_t size);
 WALRUS_CHECK int os_allocate(int fd, uint64_t off,

@@ -720,10 +720,10 @@ int recover(struct walrus *store)
     int r = registry_open(store->dirfd, store->super.uuid, store->read_only, &store->reporter,
                           recover_visit, &rec, &topic_id_next, &registry_damaged, &store->registry);
     if (r == -EBADMSG)
-        report(&store->reporter, WALRUS_ERROR, r, NULL,
-               "topics.db: both copies of its header are damaged; moved elsewhere, it is made anew "
-               "and "
-               "the topics come back under other names");
+        report(
+            &store->reporter, WALRUS_ERROR, r, NULL,
+            "topics.db: cannot be read; moved elsewhere, it is made anew and the topics come back "
+            "under other names");
     if (r == 0)
         r = offsets_check(store);
     if (r == 0)

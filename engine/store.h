@@ -434,6 +434,10 @@ void run_free(struct run *run);
 /* walrus.c: the directory that a path and a key stand for, as walrus_open has them. */
 WALRUS_CHECK int store_directory(const char *dir, const char *key, bool make, int *ret_fd);
 
+/* refuse.c: 0, or why the store is refused, with nothing changed.  -ELOOP -EBADMSG
+ * -EPROTONOSUPPORT ... */
+WALRUS_CHECK int refuse_check(struct walrus *store);
+
 /* recover.c */
 WALRUS_CHECK int recover(struct walrus *store);
 /* Names in the directory that a store could not begin beside: their count, or -errno.  *ret_rust:

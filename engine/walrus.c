@@ -491,6 +491,8 @@ static void threads_prime(struct walrus *store)
 static int store_open(struct walrus *store)
 {
     int r = store_enter(store);
+    if (r == 0)
+        r = refuse_check(store);
     if (r == 0 && !store->read_only) {
         struct super_info was = store->super;
         r = super_write(store, 0);
