@@ -136,7 +136,7 @@ def _(m):
     with held(t.file("append"), os.O_WRONLY) as fd:
         m.daemon.send_signal(signal.SIGTERM)
         m.wait_exit()
-        with fails_with(errno.ENOTCONN):
+        with fails_with(*lib.GONE):
             os.write(fd, b"x")
 
 

@@ -210,7 +210,7 @@ class Run:
     def judge_error(self, e):
         """Raises Gone when the daemon is dead; returns when the error is one that the failpoint explains."""
         action = self.point.action if self.point else None
-        if e.errno in (errno.ENOTCONN, errno.ECONNABORTED) or action in DEADLY:
+        if e.errno in lib.DYING or action in DEADLY:
             status = self.mount.daemon.wait(120)
             self.mount.daemon = None
             self.expect_end(status)

@@ -29,6 +29,8 @@ WALRUSFS = os.environ.get("WALRUSFS") or os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "fs", "walrusfs")
 MOUNT_OPTIONS = os.environ.get("WALRUSFS_MOUNT_OPTIONS")
 URING = "io_uring" in (MOUNT_OPTIONS or "")
+DYING = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.EINTR)  # what a call may meet while io_uring ends
+GONE = DYING if URING else (errno.ENOTCONN,)  # when the daemon is dead
 APPEND_MAX = 1044480  # bytes in one write to `append`: max_write less one page
 DEADLY = re.compile(r"Sanitizer|runtime error:|[Aa]ssert")  # never fine
 SUSPICIOUS = re.compile(r"^(walrusfs: )?error|\bERROR\b")  # fine where a case damages something

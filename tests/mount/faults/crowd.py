@@ -15,7 +15,7 @@ import time
 import lib
 from faults.record import HEAD, Record
 
-FAULTS = (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENODEV, errno.EROFS)
+FAULTS = (errno.EIO, *lib.DYING, errno.ESHUTDOWN, errno.ENODEV, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_SIZE = 65536
 SIZES = (16, 31, 32, 33, 100, 100, 500, 500, 1000, 4064, 4096, 4128, 8000, 20000)
