@@ -10,7 +10,7 @@
  * The cache is honest and without order: of the sectors of 512 bytes that were written since the
  * last flush a cut leaves any subset, chosen by a seed.  A sector that is written again before a
  * flush may have reached the medium in between.  After the cut everything fails until the power is
- * back.  With one client thread a cut depends on nothing but its arguments.
+ * back, and for who had the disk open before also then.  With one client thread a cut depends on nothing but its arguments.
  *
  * Commands, one a write:
  *     cut N SEED KEEP   at the N-th write from now (0: now) the power goes; KEEP percent of the
@@ -58,6 +58,7 @@ static struct {
     uint64_t seed;
     unsigned keep;
     uint64_t write_count, flush_count, error_count;
+    uint64_t life; /* counts returns of the power: who opened the disk before is gone */
     struct ranges bad_read, bad_write;
     bool bad_flush;
 } disk;
@@ -201,6 +202,7 @@ static int command(const char *text)
         disk.bad_flush = false;
     } else if (strcmp(text, "power") == 0) {
         disk.cut = disk.armed = false;
+        disk.life++;
     } else {
         return -EINVAL;
     }
@@ -248,12 +250,15 @@ static int op_getattr(const char *path, struct stat *st, struct fuse_file_info *
 static int op_open(const char *path, struct fuse_file_info *fi)
 {
     fi->direct_io = 1; /* the cache is here */
+    fi->fh = disk.life;
     return 0;
 }
 
 static int op_read(const char *path, char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
-    return is_disk(path) ? disk_read(buf, size, (uint64_t)off) : tell(buf, size, (uint64_t)off);
+    if (!is_disk(path))
+        return tell(buf, size, (uint64_t)off);
+    return fi->fh == disk.life ? disk_read(buf, size, (uint64_t)off) : fail();
 }
 
 static int op_write(const char *path, const char *buf, size_t size, off_t off,
@@ -261,7 +266,7 @@ static int op_write(const char *path, const char *buf, size_t size, off_t off,
 {
     char text[128];
     if (is_disk(path))
-        return disk_write(buf, size, (uint64_t)off);
+        return fi->fh == disk.life ? disk_write(buf, size, (uint64_t)off) : fail();
     if (size >= sizeof(text))
         return -EINVAL;
     memcpy(text, buf, size);
@@ -278,7 +283,9 @@ static int op_truncate(const char *path, off_t size, struct fuse_file_info *fi)
 
 static int op_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
-    return is_disk(path) ? disk_flush() : 0;
+    if (!is_disk(path))
+        return 0;
+    return fi->fh == disk.life ? disk_flush() : fail();
 }
 
 static void *map_zeros(uint64_t size)

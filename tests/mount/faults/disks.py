@@ -97,7 +97,12 @@ class Disk:
         self.loop = done.stdout.strip()
 
     def mount(self):
-        run("mount", self.loop, self.path)
+        try:
+            run("mount", "-t", self.fs, self.loop, self.path)
+        except AssertionError as e:
+            kernel = subprocess.run(["dmesg"], stdout=subprocess.PIPE, text=True, errors="replace").stdout
+            name = os.path.basename(self.loop)
+            raise AssertionError("\n".join([str(e), *[s for s in kernel.splitlines() if name in s][-8:]])) from None
 
     def umount(self):
         """A process that is just gone may keep it busy for a moment."""

@@ -206,7 +206,7 @@ class Record:
         skipped = [e for e in (self.entry_of(data) for seq, data in found if seq < offset)
                    if e.key not in self.delivered and e.key not in self.skipped]
         skipped += missing
-        most = len(self.in_doubt) + (self.loose + self.all_in_hand() if self.strict else 0)
+        most = len(self.in_doubt) + self.loose + (self.all_in_hand() if self.strict else 0)
         assert len(skipped) <= most, f"I1, I3: {len(skipped)} were never delivered and are consumed or gone, " \
             f"{most} were in hand: {skipped[:3]}"
         self.skipped.update(e.key for e in skipped)

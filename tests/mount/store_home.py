@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Where a store may live: on btrfs without copy on write, on tmpfs with a warning, on FUSE and the network not at all, on a
+filesystem that is read-only only to be read."""
+
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+
+import lib
+from faults import disks
+from lib import case, equal, fails_with
+
+FS_IOC_GETFLAGS, NOCOW = 0x80086601, 0x00800000
+
+
+def flags_of(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return struct.unpack("l", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0]
+    finally:
+        os.close(fd)
+
+
+def lives_on(m, fs):
+    """Mounts a store on a filesystem of its own and uses it; the caller takes the disk away."""
+    disk = disks.make_disk(m.work, fs)
+    m.store = os.path.join(disk.path, "store")
+    m.start()
+    t = m.topic()
+    for i in range(100):
+        t.append(b"%d" % i * 100)
+    fd = os.open(t.file("append"), os.O_WRONLY)
+    os.fsync(fd)
+    os.close(fd)
+    equal(t.next(), b"0" * 100)
+    m.kill()
+    m.start()
+    equal(m.find().next(), b"1" * 100)
+    return disk
+
+
+@case("a store on btrfs switches copy on write off for its files", mounted=False)
+def _(m):
+    disk = lives_on(m, "btrfs")
+    try:
+        for name in os.listdir(m.store):
+            if name not in ("LOCK", "SUPER"):
+                assert flags_of(os.path.join(m.store, name)) & NOCOW, f"{name} is copied on write"
+        assert flags_of(m.store) & NOCOW, "the directory is not marked"
+        m.stop()
+    finally:
+        m.kill()
+        disk.remove()
+
+
+@case("a store on tmpfs works, and is warned of", mounted=False)
+def _(m):
+    disk = lives_on(m, "tmpfs")
+    try:
+        m.stop()
+        assert "tmpfs" in m.stderr() and "warning" in m.stderr(), m.stderr()
+    finally:
+        m.kill()
+        disk.remove()
+
+
+@case("a store on a FUSE filesystem is refused with the reason, and nothing is made there")
+def _(m):
+    inside = m.topic("inside").path
+    before = sorted(os.listdir(inside))
+    other = os.path.join(m.work, "other")
+    os.mkdir(other)
+    done = subprocess.run(m.command(store=inside, path=other), stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode > 0, f"exit status {done.returncode}"
+    assert "FUSE" in done.stderr and "force" in done.stderr, done.stderr
+    equal(sorted(os.listdir(inside)), before, "what is there")
+
+
+@case("a store on a read-only filesystem can be read with -o ro, and with nothing else", mounted=False)
+def _(m):
+    disk = lives_on(m, "ext4")
+    try:
+        m.stop()
+        disks.run("mount", "-o", "remount,ro", disk.path)
+        done = subprocess.run(m.command(), stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode > 0, f"exit status {done.returncode}"
+        assert "ead-only" in done.stderr, done.stderr
+        m.start("-o", "ro")
+        t = m.find()
+        equal(t.peek(), b"2" * 100)
+        equal(lib.read_all(t.file("entries/0")), b"0" * 100)
+        with fails_with(errno.EROFS):
+            t.append(b"no")
+        with fails_with(errno.EROFS):
+            t.next()
+        m.stop()
+    finally:
+        m.kill()
+        disk.remove()
+
+
+if __name__ == "__main__":
+    lib.main()
