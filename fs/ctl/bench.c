@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -269,12 +270,33 @@ static int topic_remove(struct bench *bench)
     return r < 0 ? r : closed;
 }
 
+static struct bench *interrupted; /* what a signal ends */
+
+static void on_signal(int number)
+{
+    int none = 0;
+
+    (void)number;
+    atomic_compare_exchange_strong(&interrupted->error, &none, -EINTR);
+}
+
+static int catch_signals(struct bench *bench)
+{
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+    interrupted = bench;
+    return sigaction(SIGINT, &action, NULL) < 0 || sigaction(SIGTERM, &action, NULL) < 0 ? -errno
+                                                                                         : 0;
+}
+
 static enum ctl_result run(struct bench *bench)
 {
     static const struct phase phases[] = {{"append", prepare_append, step_append},
                                           {"take", prepare_take, step_take}};
-    int r = topic_make(bench);
+    int r = catch_signals(bench);
 
+    if (r == 0)
+        r = topic_make(bench);
     if (r == 0 && !bench->ctl->json)
         printf("%" PRIu64 " entries of %" PRIu64 " bytes, %" PRIu64 " threads, %s%s\n",
                bench->count, bench->size, bench->threads,

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import threading
 
@@ -178,6 +179,15 @@ def _(m):
     assert "p99.9" in ctl("bench", "-n", "100", "-t", "2", m.store)
     m.start()
     equal(sorted(os.listdir(m.path)), [".walrusfs", "t"])
+
+
+@case("bench that is interrupted leaves nothing behind")
+def _(m):
+    process = subprocess.Popen([CTL, "bench", "-n", "50M", "-t", "2", m.path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    lib.until("it works", lambda: any(m.find(n).status()["entries"] > 10 for n in os.listdir(m.path) if n[0] != "."), 60)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    equal((process.returncode, os.listdir(m.path)), (3, [".walrusfs"]), text)
 
 
 if __name__ == "__main__":
