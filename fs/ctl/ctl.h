@@ -90,6 +90,7 @@ typedef int ctl_checker(const char *dir, const struct walrus_verify_options *opt
                         struct walrus_verify_result *ret_result);
 enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *check);
 
+enum ctl_result command_dump(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_repair(struct ctl *ctl, int argc, char **argv);
 enum ctl_result command_verify(struct ctl *ctl, int argc, char **argv);
 

@@ -24,6 +24,7 @@ static const struct ctl_command commands[] = {
      command_seek},
     {"bench", "[-s SIZE] [-n COUNT] [-t THREADS] [-d] STORE|MOUNT", "how fast it appends and takes",
      command_bench},
+    {"dump", "[-r] STORE [TOPIC]", "prints the entries that are retained", command_dump},
     {"repair", "STORE", "mends what can be mended, and keeps what was there", command_repair},
     {"verify", "STORE", "reads everything and tells what is damaged", command_verify},
 };
