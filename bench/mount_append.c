@@ -30,6 +30,8 @@ static struct named all[] = {
 static const struct bench_aim aims[] = {
     {1, "append/null,1-writer", "append-1", "null-1", BENCH_RATE, 0.9, false},
     {1, "append/null,10-writers", "append-10", "null-10", BENCH_RATE, 0.9, false},
+    {0, "null/append,processor-time,1-writer", "null-1", "append-1", BENCH_CPU, 0.9, false},
+    {0, "null/append,processor-time,10-writers", "null-10", "append-10", BENCH_CPU, 0.9, false},
     {5, "one-topic/one-node,10-writers", "one-topic-10", "one-node-10", BENCH_RATE, 3, false},
     {11, "mount-durable,10-writers/1", "durable-10", "durable-1", BENCH_RATE, 2.5, false},
 };

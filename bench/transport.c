@@ -36,12 +36,16 @@ static const struct bench_aim aims[] = {
      false},
     {2, "default/libfuse-10-threads,1-client", "null-own-1", "null-libfuse10-1", BENCH_RATE, 3,
      false},
+    {0, "libfuse-10-threads/default,processor-time,10-clients", "null-libfuse10-10", "null-own-10",
+     BENCH_CPU, 1, false},
     {3, "io_uring/default,10-clients", "null-uring-10", "null-own-10", BENCH_RATE, 1.6, false},
     {3, "io_uring/default,1-client-128k", "null-uring-1-128k", "null-own-1-128k", BENCH_RATE, 0.9,
      false},
+    {0, "default/io_uring,processor-time,10-clients", "null-own-10", "null-uring-10", BENCH_CPU, 1,
+     false},
     {0, "io_uring/default,1-client", "null-uring-1", "null-own-1", BENCH_RATE, 1, false},
 };
-#define AIMS_WITHOUT_URING 2
+#define AIMS_WITHOUT_URING 3
 
 int main(int argc, char **argv)
 {

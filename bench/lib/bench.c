@@ -261,6 +261,8 @@ static double value_of(const struct bench_result *result, enum bench_what what)
         return (double)hist_percentile(&result->hist, 0.999);
     case BENCH_MAX:
         return (double)result->hist.max;
+    case BENCH_CPU:
+        return result->cpu_ns;
     }
     return 0;
 }

@@ -41,7 +41,7 @@ struct bench_options {
 struct bench_result {
     double rate;        /* per second */
     double byte_rate;   /* per second; 0: not of interest */
-    double cpu_ns;      /* of the process, for each operation; 0: not of interest */
+    double cpu_ns;      /* of the process and its server, for each operation; 0: not of interest */
     size_t memory_size; /* bytes; 0: not of interest */
     struct hist hist;   /* of nanoseconds; empty: not of interest */
 };
@@ -60,7 +60,7 @@ struct bench {
     struct bench_result *results; /* case_count times rounds */
 };
 
-enum bench_what { BENCH_RATE, BENCH_P999, BENCH_MAX };
+enum bench_what { BENCH_RATE, BENCH_P999, BENCH_MAX, BENCH_CPU };
 
 struct bench_aim {
     int number;        /* 0: none */

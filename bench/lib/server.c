@@ -142,6 +142,15 @@ void server_stop(struct server *server)
     bench_scratch_remove(server->scratch);
 }
 
+double server_cpu_seconds(const struct server *server)
+{
+    clockid_t clock;
+    struct timespec time;
+    if (clock_getcpuclockid(server->pid, &clock) != 0 || clock_gettime(clock, &time) != 0)
+        bench_die("the processor time of the server cannot be read");
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
 static char *format_path(const struct server *server, const char *format, va_list args)
 {
     char *name, *path;

@@ -27,6 +27,9 @@ void server_start_null(struct server *ret_server, const struct bench_options *op
                        const char *loop, uint64_t size);
 void server_stop(struct server *server);
 
+/* Processor time of the server so far. */
+double server_cpu_seconds(const struct server *server);
+
 /* A path below the mountpoint, which the caller frees. */
 char *server_path(const struct server *server, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

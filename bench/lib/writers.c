@@ -68,7 +68,10 @@ void writers_run(void *arg, const struct bench_options *options, struct bench_re
         server_start_walrusfs(&server, options, shape->options);
     for (unsigned i = 0; i < shape->count; i++)
         state.fds[i] = open_one(&state, &server, i);
+    double cpu = server_cpu_seconds(&server), began = (double)bench_now_ns() / 1e9;
     load_run(options, shape->count, step, &state, true, ret);
+    double count = ret->rate * ((double)bench_now_ns() / 1e9 - began);
+    ret->cpu_ns += (server_cpu_seconds(&server) - cpu) * 1e9 / count;
     ret->memory_size = bench_memory_of(server.pid);
     for (unsigned i = 0; i < shape->count; i++)
         close(state.fds[i]);
