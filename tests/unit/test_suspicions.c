@@ -286,7 +286,7 @@ static void look_at_removal(void *arg, const char *file)
 Test(suspicions, nothing_of_a_topic_goes_before_its_removal_is_durable)
 {
     struct removal removal = {.looked = false};
-    struct walrus_retention all = {.kind = WALRUS_KEEP_ALL};
+    struct walrus_retention all = {.kind = WALRUS_KEEP_SIZE, .value = UINT64_MAX / 2};
     char byte;
 
     faultos_install();
@@ -320,7 +320,8 @@ Test(suspicions, a_store_whose_directory_could_not_be_synced_is_not_opened)
 
     snprintf(path, sizeof(path), "%s/below", s.dir);
     faultos_install();
-    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_FSYNC, .nth = 1, .error = EIO});
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_FSYNC, .nth = 1, .error = EIO, .file = strrchr(s.dir, '/') + 1});
     CHECK_INT(walrus_open(path, &options, &store), -EIO);
     CHECK_INT(faultos_failed_count(), 1);
     faultos_remove();
@@ -386,4 +387,168 @@ Test(suspicions, a_damaged_block_entry_of_a_clean_store_does_not_make_damaged_en
         rig_expect_at(&rotten, "t", 3, 1000);
         rig_fini(&rotten);
     }
+}
+
+/* The first three files that a new store syncs. */
+struct first_syncs {
+    char names[3][64];
+    unsigned count;
+};
+
+static void note_sync(void *arg, const char *file)
+{
+    struct first_syncs *first = arg;
+
+    if (first->count < 3)
+        snprintf(first->names[first->count++], sizeof(first->names[0]), "%s", file);
+}
+
+Test(suspicions, super_is_whole_and_has_its_name_durably_before_there_is_another_file)
+{
+    struct first_syncs first = {.count = 0};
+
+    faultos_install();
+    faultos_on_sync(note_sync, &first);
+    rig_open(&s);
+    faultos_on_sync(NULL, NULL);
+    cr_assert_str_eq(first.names[0], "SUPER.tmp");
+    cr_assert_str_eq(first.names[1], strrchr(s.dir, '/') + 1);
+    cr_assert_str_eq(first.names[2], "SUPER");
+    rig_close(&s);
+    faultos_remove();
+}
+
+Test(suspicions, a_new_log_file_is_a_new_file_whatever_has_its_temporary_name)
+{
+    static const char text[] = "not to be written to";
+    char from[RIG_DIR_SIZE * 2], to[RIG_DIR_SIZE * 2], back[sizeof(text)];
+
+    s.options.blocks_per_file = 1;
+    rig_open(&s);
+    dir_write(s.dir, "other", text, sizeof(text));
+    snprintf(from, sizeof(from), "%s/other", s.dir);
+    for (unsigned number = 1; number < 10; number++) {
+        snprintf(to, sizeof(to), "%s/wal_%04u.log.tmp", s.dir, number);
+        CHECK_INT(link(from, to), 0);
+    }
+    rig_append_many(&s, "t", 0, 3, 60000);
+    disk_read(from, 0, back, sizeof(back));
+    cr_assert_arr_eq(back, text, sizeof(text));
+    CHECK_INT(disk_size(from), sizeof(text));
+}
+
+Test(suspicions, a_place_that_could_not_be_marked_free_is_not_used_again)
+{
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 2, 60000); /* in a block each */
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    uint64_t free_count = rig_stat(&s).free_block_count;
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_WRITE, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    rig_expect(&s, "t", 0, 60000);
+    CHECK_SOON(rig_reported(&s, "cannot be marked free"));
+    faultos_disarm();
+    CHECK_INT(rig_stat(&s).free_block_count, free_count);
+    rig_close(&s);
+    faultos_remove();
+}
+
+static void *append_all(void *arg)
+{
+    const uint64_t *count = arg;
+
+    for (uint64_t seq = 0; seq < *count; seq++)
+        rig_append(&s, "t", seq, 30000);
+    return NULL;
+}
+
+Test(suspicions, a_reader_never_meets_an_entry_of_which_not_all_is_stored)
+{
+    uint64_t count = 1500, seq = 0;
+    pthread_t writer;
+
+    s.options.consistency = WALRUS_AT_LEAST_ONCE;
+    s.options.persist_every = 1000;
+    rig_open(&s);
+    walrus_topic_unref(rig_topic(&s, "t"));
+    CHECK_INT(pthread_create(&writer, NULL, append_all, &count), 0);
+    for (uint64_t taken = 0; taken < count;) {
+        int r = rig_take(&s, "t", &seq);
+        CHECK(r == 0 || r == WALRUS_EMPTY);
+        taken += r == 0;
+    }
+    CHECK_INT(pthread_join(writer, NULL), 0);
+}
+
+Test(suspicions, a_claimed_entry_whose_offset_cannot_be_stored_is_not_handed_out)
+{
+    char byte;
+
+    faultos_install();
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 1);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_WRITE_DURABLE, .nth = 1, .error = EIO, .file = "read_offset_idx_index.db"});
+    CHECK_INT(walrus_reader_read(reader, &byte, 1, 0, NULL), -EIO);
+    CHECK_INT(faultos_failed_count(), 1);
+    (void)walrus_reader_close(reader);
+    walrus_group_unref(group);
+    (void)walrus_close(s.walrus);
+    s.walrus = NULL;
+    faultos_remove();
+}
+
+/* The keeper looked at every topic that it was told of. */
+static void wait_for_keeper(void)
+{
+    rig_append_many(&s, "other", 0, 2, 60000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_expect(&s, "other", 0, 60000);
+    CHECK_SOON(rig_topic_stat(&s, "other").first_seq == 1);
+}
+
+Test(suspicions, an_entry_that_is_being_read_keeps_its_block)
+{
+    static uint8_t data[60000];
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 2, sizeof(data));
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 1);
+    CHECK_INT(walrus_reader_read(reader, data, 100, 0, NULL), 100); /* which consumes it */
+    wait_for_keeper();
+    CHECK_INT(walrus_reader_read(reader, data + 100, sizeof(data) - 100, 100, NULL),
+              sizeof(data) - 100);
+    CHECK(payload_same(s.seed, "t", 0, data, sizeof(data)));
+    CHECK_INT(walrus_reader_close(reader), 0);
+    walrus_group_unref(group);
+}
+
+static void note_sync_of_either(void *arg, const char *file)
+{
+    if (strcmp(file, "wal_0001.log") == 0 || strcmp(file, "wal_0002.log") == 0)
+        note_sync(arg, file);
+}
+
+Test(suspicions, a_block_goes_free_after_the_entry_of_the_next_is_durable)
+{
+    struct first_syncs first = {.count = 0};
+
+    s.options.blocks_per_file = 1;
+    faultos_install();
+    rig_open(&s);
+    rig_append(&s, "t", 0, 60000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_append(&s, "t", 1, 10000); /* its block has an entry that is not durable */
+    faultos_on_sync(note_sync_of_either, &first);
+    rig_expect(&s, "t", 0, 60000);
+    CHECK_SOON(rig_topic_stat(&s, "t").first_seq == 1);
+    faultos_on_sync(NULL, NULL);
+    cr_assert_str_eq(first.names[0], "wal_0002.log");
+    rig_close(&s);
+    faultos_remove();
 }
