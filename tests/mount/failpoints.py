@@ -297,6 +297,10 @@ def recorded(seed, mode):
 def check_here():
     if not os.path.exists(disks.built("failpoints.so")):
         raise lib.Skip("failpoints.so was not built")
+    done = subprocess.run([lib.WALRUSFS, "-V"], env=dict(os.environ, LD_PRELOAD=disks.built("failpoints.so")),
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise lib.Skip(f"nothing can be preloaded into this build: {done.stderr.strip()[:100]}")
 
 
 @lib.case("the daemon is killed, or a call fails, at the first hit of every site: nothing acknowledged is lost or repeated",
