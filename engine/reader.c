@@ -126,6 +126,7 @@ static int cursor_next(struct walrus_reader *reader, struct cursor *cursor,
                        const struct walk_entry *entry)
 {
     int r = walk_next(reader->topic, &cursor->pos, entry);
+    reader->met_damage |= entry->damaged;
     if (r == 0) {
         cursor->offset += entry->size;
         cursor->index += entry->end_seq - entry->seq;
@@ -426,13 +427,15 @@ int reader_consume(struct walrus_reader *reader, uint64_t count)
 }
 
 /* Who reads on and is delivered what was read: all from the last delivery to where reading stopped
- * goes in one step, without a look at the headers in between. */
+ * goes in one step, without a look at the headers in between.  Not past lost numbers that nobody was
+ * told of: those wait until they are met. */
 static int delivered_along(struct walrus_reader *reader, uint64_t offset, bool *ret_store)
 {
     struct cursor *sent = &reader->sent, *at = &reader->at;
     if (!sent->run)
         cursor_begin(reader, sent);
-    bool along = at->run == sent->run && at->offset <= offset && at->pos.seq > sent->pos.seq &&
+    bool along = !reader->met_damage && at->run == sent->run && at->offset <= offset &&
+                 at->pos.seq > sent->pos.seq &&
                  (reader->taken_count == 0 ||
                   (reader->taken_count == 1 && reader->taken[0].end <= sent->pos.seq));
     if (!along)

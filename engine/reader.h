@@ -39,6 +39,7 @@ struct walrus_reader {
     uint64_t
         checked_seq; /* this entry's (UINT64_MAX: none's) fragment `checked_frag` was checked */
     uint32_t checked_frag;
+    bool met_damage; /* a cursor stepped over lost numbers */
 };
 
 /* For callers that hand out entries as a whole: copies `size` bytes at `offset`, which lie within

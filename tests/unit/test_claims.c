@@ -314,6 +314,28 @@ Test(claims, at_least_once_delivers_at_most_n_again_and_skips_none)
     }
 }
 
+Test(claims, what_was_delivered_behind_damage_does_not_consume_the_damage)
+{
+    struct place place;
+    uint8_t data[100];
+
+    open_at_least_once(1);
+    rig_append_many(&s, "t", 0, 4, 100);
+    rig_find(&s, "t", 1, 100, &place);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 4);
+    place_flip(&place, -20); /* in its header */
+    CHECK_INT(walrus_reader_read(reader, data, 50, 150, NULL), 50); /* nobody looked at entry 1 */
+    CHECK_INT(walrus_reader_delivered(reader, 200), 0);
+    CHECK_INT(rig_group_stat(&s, "t", "default").offset, 1);
+    CHECK_INT(walrus_reader_close(reader), 0);
+    walrus_group_unref(group);
+    CHECK_INT(rig_topic_stat(&s, "t").damaged_count, 0);
+    struct walrus_entry entry;
+    CHECK_INT(walrus_read_next(s.walrus, "t", &entry), -EBADMSG);
+    rig_expect_many(&s, "t", 2, 2, 100);
+}
+
 Test(claims, at_least_once_consumes_when_the_last_byte_was_delivered)
 {
     uint8_t data[300];
