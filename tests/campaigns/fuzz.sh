@@ -4,9 +4,10 @@
 fuzz_build() {
     local directory=$ROOT/build-fuzz
     [ -e "$directory/build.ninja" ] || export CC=clang
+    # shellcheck disable=SC2034 # build reads it
     TARGETS=(fuzz_store fuzz_format)
     build "$directory" -Db_sanitize=address,undefined -Db_lundef=false \
-        -Dc_args=-fsanitize=fuzzer-no-link,-fno-sanitize-recover=all
+        "-Dc_args=-fsanitize=fuzzer-no-link -fno-sanitize-recover=all"
 }
 
 if check "a build for libFuzzer" fuzz_build; then

@@ -35,6 +35,16 @@ static struct ref_image *image_of(const char *name)
     abort();
 }
 
+static void tear_down(void)
+{
+    for (size_t i = 0; i < work.count; i++) {
+        free(work.list[i].data);
+        free(work.list[i].pages);
+    }
+    reference_fini(&ref);
+    rig_fini(&rig);
+}
+
 static void set_up(void)
 {
     if (access("/dev/shm", W_OK) == 0)
@@ -49,6 +59,7 @@ static void set_up(void)
         CHECK(image->data != NULL && image->pages != NULL);
     }
     CHECK_INT(format_super_decode(ref.images.list[0].data, 4096, &super), 0);
+    CHECK_INT(atexit(tear_down), 0);
 }
 
 /* --------------------------------------------------------------------------------- checksums -- */
@@ -171,13 +182,15 @@ static void edit(const uint8_t *op)
     struct ref_image *image = &work.list[op[0] % work.count];
     uint32_t where = op[1] | (uint32_t)op[2] << 8 | (uint32_t)op[3] << 16;
     uint32_t value = op[5] | (uint32_t)op[6] << 8 | (uint32_t)op[7] << 16;
-    uint64_t off = place_of(image, where);
     uint8_t how = op[4] & 0x7f;
     if (how % 8 == 7) {
         image->size = value % (ref.images.list[op[0] % work.count].size + 1);
         return;
     }
-    if (image->size < 8192 || off + 8 > image->size)
+    if (image->size < 8192)
+        return; /* an edit before cut it short */
+    uint64_t off = place_of(image, where);
+    if (off + 8 > image->size)
         return;
     struct le64 word;
     memcpy(&word, image->data + off, sizeof(word));
