@@ -104,10 +104,10 @@ bool closings_pending(struct mount *mount, uint64_t number)
 /*
  * Whether a page of the file may be waited for, which is locked while a READ of it is on the way:
  * the thread that is to answer that must not be the one that waits.  A file that is had alone has
- * no READ on the way before its OPEN was answered, nor after its last one; control files, which can
- * be opened once more through /proc/self/fd, are opened and closed on the pool.  At the end of the
- * mount nobody answers.  What entries/N holds is the same for everybody and for ever, and needs
- * neither a size that nobody was told nor its pages dropped.
+ * no READ on the way before its OPEN was answered, nor after its last one.  Control files can be
+ * opened once more through /proc/self/fd: then nobody raises the size, and pages are dropped on the
+ * pool.  At the end of the mount nobody answers.  What entries/N holds is the same for everybody
+ * and for ever, and its pages need not be dropped.
  */
 static bool may_wait_for_pages(const struct handle *handle)
 {
@@ -154,10 +154,12 @@ int handle_hold_size(struct handle *handle, fuse_req_t req, uint64_t size, bool 
         reply_error(req, r);
         return r;
     }
-    if (raise)
+    if (raise) {
         raise_size(handle, size);
-    else if (lower)
+        node_raised(handle->mount, handle->node);
+    } else if (lower) {
         handle_forget_size(handle);
+    }
     return 0;
 }
 

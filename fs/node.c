@@ -412,7 +412,9 @@ int node_open(struct mount *mount, struct node *node, pid_t tid)
     int r = 0;
 
     lock_acquire(&table->lock);
-    if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
+    if (node->raising) {
+        r = -EBUSY;
+    } else if (node->open_count > 0 && kind_is(place->key.kind, KIND_EXCLUSIVE)) {
         r = was_told_locked(table, node, tid) ? -EBUSY : -ESTALE;
         node->found = false;
         if (r == -ESTALE)
@@ -475,11 +477,23 @@ int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t s
         return -ESTALE;
     }
     stale_remove_locked(table, place, tid);
-    *ret_raise = size > 0 && (node->blurred || size > node->told_size);
+    /* With other handles on it pages may be locked: see may_wait_for_pages() in handle.c. */
+    bool alone = node->open_count == 1;
+    *ret_raise = has_size(place) && alone && size > 0 && (node->blurred || size > node->told_size);
     *ret_lower = size < node->told_size;
-    node->told_size = node->held_size = size;
+    node->raising = *ret_raise;
+    node->held_size = size;
+    if (alone || *ret_lower)
+        node->told_size = size;
     lock_release(&table->lock);
     return 0;
+}
+
+void node_raised(struct mount *mount, struct node *node)
+{
+    lock_acquire(&mount->nodes->lock);
+    node->raising = false;
+    lock_release(&mount->nodes->lock);
 }
 
 void node_set_size(struct mount *mount, struct node *node, uint64_t size)

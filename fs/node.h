@@ -71,6 +71,7 @@ struct node {
     pid_t teller;          /* the thread that was told the size since the last close; 0: none */
     bool own;              /* made for the teller, which is told the size 0 */
     bool blurred;          /* others were told, too: told_size is the most of it */
+    bool raising;          /* its size is being raised, and nobody else may open it */
     bool found;            /* by a look-up, since it was last opened or said -ESTALE */
     uint64_t told_size;    /* what the kernel believes while the node is not open */
     uint64_t held_size;    /* what the open handle holds */
@@ -97,15 +98,18 @@ void node_forget(struct mount *mount, struct node *node, uint64_t count);
 struct node *node_ref(struct mount *mount, struct node *node);
 void node_unref(struct mount *mount, struct node *node);
 
-/* Begins and ends the use of the node by a handle.  0, -ESTALE, -EBUSY */
+/* Begins and ends the use of the node by a handle.  0, -ESTALE, -EBUSY (also while its size is being
+ * raised) */
 WALRUS_CHECK int node_open(struct mount *mount, struct node *node, pid_t tid);
 void node_close(struct mount *mount, struct node *node);
 
 /* The handle that node_open() began holds `size` bytes; *ret_raise tells if the kernel was told of
- * less.  -ESTALE: it was told of more, and the open must be given up (the node is closed); for
+ * less and is to be told now, after which comes node_raised().  -ESTALE: it was told of more, and the open must be given up (the node is closed); for
  * those who say that they cannot (`must`), *ret_lower tells it instead. */
 WALRUS_CHECK int node_hold_size(struct mount *mount, struct node *node, pid_t tid, uint64_t size,
                                 bool must, bool *ret_raise, bool *ret_lower);
+/* The size was raised, as node_hold_size() said. */
+void node_raised(struct mount *mount, struct node *node);
 /* The handle's size changed. */
 void node_set_size(struct mount *mount, struct node *node, uint64_t size);
 /* The size to tell the thread `tid` for a file that would have `size` if it were opened now. */

@@ -285,7 +285,7 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info
         reply_error(req, -ENXIO);
         return;
     }
-    bool slow = kind_is(key->kind, KIND_IS_TEXT);
+    bool slow = key->kind == KIND_METRICS || key->kind == KIND_ERRORS;
     bool after = atomic_load(&mount->closing_count) > 0 &&
                  (!kind_is(key->kind, KIND_PRODUCES) || kind_is(key->kind, KIND_CONSUMES));
     if (!slow && !after && open_now(mount, req, node, info->flags) == 0)
