@@ -26,6 +26,20 @@
 
 /* ------------------------------------------------------------------------------------ taken -- */
 
+/* Makes room for one more range of `taken`. */
+static int taken_reserve(struct walrus_reader *reader)
+{
+    if (reader->taken_count < reader->taken_room)
+        return 0;
+    uint32_t room = reader->taken_room ? reader->taken_room * 2 : 4;
+    struct taken *bigger = realloc(reader->taken, room * sizeof(*bigger));
+    if (!bigger)
+        return -ENOMEM;
+    reader->taken = bigger;
+    reader->taken_room = room;
+    return 0;
+}
+
 static bool taken_has(const struct walrus_reader *reader, uint64_t seq)
 {
     for (uint32_t i = 0; i < reader->taken_count; i++)
@@ -34,16 +48,8 @@ static bool taken_has(const struct walrus_reader *reader, uint64_t seq)
     return false;
 }
 
-static int taken_add(struct walrus_reader *reader, uint64_t first, uint64_t end)
+static void taken_add(struct walrus_reader *reader, uint64_t first, uint64_t end)
 {
-    if (reader->taken_count == reader->taken_room) {
-        uint32_t room = reader->taken_room ? reader->taken_room * 2 : 4;
-        struct taken *bigger = realloc(reader->taken, room * sizeof(*bigger));
-        if (!bigger)
-            return -ENOMEM;
-        reader->taken = bigger;
-        reader->taken_room = room;
-    }
     uint32_t a = 0;
     while (a < reader->taken_count && reader->taken[a].end < first)
         a++;
@@ -57,7 +63,6 @@ static int taken_add(struct walrus_reader *reader, uint64_t first, uint64_t end)
             (reader->taken_count - b) * sizeof(reader->taken[0]));
     reader->taken[a] = (struct taken){first, end};
     reader->taken_count += 1 + a - b;
-    return 0;
 }
 
 /* Consumes [first, end) for the reader's group.  *ret_store: the offset is to be stored. */
@@ -67,10 +72,12 @@ static int reader_take(struct walrus_reader *reader, uint64_t first, uint64_t en
     bool strict = group->topic->store->options.consistency == WALRUS_STRICT;
     uint64_t counted = 0;
     int r = strict ? topic_sync_to(reader->topic, end, false) : 0;
-    if (r == 0) /* first, because it alone can run out of memory with nothing consumed */
-        r = taken_add(reader, first, end);
+    if (r == 0)
+        r = taken_reserve(reader);
     if (r == 0)
         r = group_consume(group, reader->seek_count, first, end, strict, &counted);
+    if (r == 0) /* only what was consumed: the rest goes back when the reader is closed */
+        taken_add(reader, first, end);
     *ret_store |= r == 0 && counted > 0;
     return r;
 }
@@ -367,10 +374,12 @@ static int reader_store(struct walrus_group *group)
     const struct walrus_options *options = &group->topic->store->options;
     uint32_t every = MAX(options->persist_every, 1u);
     lock_acquire(&group->lock);
-    bool due = options->consistency == WALRUS_STRICT || group->unstored_count >= every ||
-               group_holds_blocks_locked(group);
+    bool due = options->consistency == WALRUS_STRICT || group->unstored_count >= every;
+    bool early = group_holds_blocks_locked(group);
     lock_release(&group->lock);
-    return due ? group_store(group) : 0;
+    /* Early, so that blocks can go: nobody was promised that it is stored by now. */
+    int r = due || early ? group_store(group) : 0;
+    return due ? r : 0;
 }
 
 int reader_load(struct walrus_reader *reader, void *buffer, size_t size, uint64_t offset)

@@ -462,8 +462,10 @@ void program_op_entry(void)
     int rc = walrus_read_at(program_rig.walrus, topic->name, seq, &entry);
     if (!program_result(rc, 0))
         return;
+    CHECK_INT(entry.seq, seq);
+    CHECK_INT(entry.size, topic->size[seq]);
+    CHECK(payload_same(ORACLE_SEED, "", topic->tag[seq], entry.data, entry.size));
     free(entry.data);
-    oracle_check_entry(&program_rig, topic, seq, false);
 }
 
 void program_group_gone(struct oracle_group *group)
