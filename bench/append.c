@@ -30,8 +30,8 @@ struct shape {
 };
 
 /* Windows are larger than any cache together: a log is never written twice. */
-static struct shape ten_threads = {THREADS, 1, (size_t)64 << 20},
-                    many_topics = {1, TOPICS, (size_t)1 << 20};
+static struct shape ten_threads = {THREADS, 1, (size_t)32 << 20},
+                    many_topics = {1, TOPICS, (size_t)1 << 19};
 
 /* A run that is only to show that it works need not prepare so much. */
 static void shapes_shrink(void)
