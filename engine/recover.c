@@ -265,7 +265,10 @@ static int entries_mend(struct walrus *store, struct file *file, const uint8_t *
         format_block_encode(
             &entry, &best,
             format_seed_block(store->super.uuid, file->salt, file->number, idx, copy));
-        int r = os_write(file->fd, &entry, sizeof(entry),
+        /* First all as it was read: a page that could not be read takes no part of it. */
+        int r = any ? 0 : meta_rewrite(file, meta);
+        if (r == 0)
+            r = os_write(file->fd, &entry, sizeof(entry),
                          FORMAT_TABLE_OFF(copy) + idx * sizeof(entry), false);
         if (r < 0)
             return r;
