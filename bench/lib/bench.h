@@ -90,7 +90,7 @@ void bench_scratch_remove(char *path);
 
 uint64_t bench_now_ns(void);
 double bench_cpu_seconds(void); /* of this process so far */
-size_t bench_memory(void); /* anonymous memory of this process, bytes */
+size_t bench_memory(void);      /* anonymous memory of this process, bytes */
 /* Another process's: all that it has resident. */
 size_t bench_memory_of(int pid);
 
