@@ -454,33 +454,6 @@ Test(suspicions, a_place_that_could_not_be_marked_free_is_not_used_again)
     faultos_remove();
 }
 
-static void *append_all(void *arg)
-{
-    const uint64_t *count = arg;
-
-    for (uint64_t seq = 0; seq < *count; seq++)
-        rig_append(&s, "t", seq, 30000);
-    return NULL;
-}
-
-Test(suspicions, a_reader_never_meets_an_entry_of_which_not_all_is_stored)
-{
-    uint64_t count = 1500, seq = 0;
-    pthread_t writer;
-
-    s.options.consistency = WALRUS_AT_LEAST_ONCE;
-    s.options.persist_every = 1000;
-    rig_open(&s);
-    walrus_topic_unref(rig_topic(&s, "t"));
-    CHECK_INT(pthread_create(&writer, NULL, append_all, &count), 0);
-    for (uint64_t taken = 0; taken < count;) {
-        int r = rig_take(&s, "t", &seq);
-        CHECK(r == 0 || r == WALRUS_EMPTY);
-        taken += r == 0;
-    }
-    CHECK_INT(pthread_join(writer, NULL), 0);
-}
-
 Test(suspicions, a_claimed_entry_whose_offset_cannot_be_stored_is_not_handed_out)
 {
     char byte;
@@ -551,4 +524,43 @@ Test(suspicions, a_block_goes_free_after_the_entry_of_the_next_is_durable)
     cr_assert_str_eq(first.names[0], "wal_0002.log");
     rig_close(&s);
     faultos_remove();
+}
+
+Test(suspicions, a_rewind_is_in_both_copies_of_the_offset)
+{
+    static const uint8_t noise[512] = {1, 2, 3};
+    char path[RIG_DIR_SIZE * 2];
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 100);
+    rig_expect_many(&s, "t", 0, 3, 100);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 1), 0);
+    walrus_group_unref(group);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        struct rig cut;
+        rig_copy(&s, &cut);
+        snprintf(path, sizeof(path), "%s/read_offset_idx_index.db", cut.dir);
+        disk_write(path, copy * 32768, noise, sizeof(noise));
+        rig_open(&cut);
+        CHECK_INT(rig_group_stat(&cut, "t", "default").offset, 1);
+        rig_fini(&cut);
+    }
+}
+
+Test(suspicions, every_log_file_has_a_salt_of_its_own)
+{
+    static const uint8_t none[16];
+    uint8_t salts[2][16];
+    char path[RIG_DIR_SIZE * 2];
+
+    s.options.blocks_per_file = 1;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 2, 60000);
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/wal_%04u.log", s.dir, i + 1);
+        disk_read(path, offsetof(struct format_file, salt), salts[i], sizeof(salts[i]));
+        CHECK(memcmp(salts[i], none, sizeof(none)) != 0);
+    }
+    CHECK(memcmp(salts[0], salts[1], sizeof(none)) != 0);
 }
