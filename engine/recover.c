@@ -270,6 +270,8 @@ static int entries_mend(struct walrus *store, struct file *file, const uint8_t *
         if (r == 0)
             r = os_write(file->fd, &entry, sizeof(entry),
                          FORMAT_TABLE_OFF(copy) + idx * sizeof(entry), false);
+        if (r == -EIO)
+            continue; /* a bad sector, which was told when it was read: one copy has to do */
         if (r < 0)
             return r;
         cell->generation = best.generation;
