@@ -25,7 +25,8 @@
 #include "walrus.h"
 
 #define FLOOR_SIZE  ((off_t)64 << 20)
-#define DIRTY_PAUSE 20000 /* ns between two entries of the writer beside: about 40 MB a second */
+#define DIRTY_COUNT 512u  /* entries that the writer beside appends in one go, */
+#define DIRTY_PAUSE 20000 /* and ns until the next: some hundreds of MB a second */
 #define SLOW_NS     5000000
 
 static uint8_t source[LOAD_SIZE_MAX];
@@ -102,9 +103,10 @@ static void floor_dirty(void *arg, uint64_t count)
 {
     struct floor *floor = arg;
     off_t part = FLOOR_SIZE / (floor->shape->threads + 1);
+    static const uint8_t many[DIRTY_COUNT * LOAD_SIZE_MAX];
     off_t off =
-        floor->shape->threads * part + (off_t)(count * LOAD_SIZE_MAX) % (part - LOAD_SIZE_MAX);
-    if (pwrite(floor->fd, source, sizeof(source), off) < 0)
+        floor->shape->threads * part + (off_t)(count * sizeof(many)) % (part - (off_t)sizeof(many));
+    if (pwrite(floor->fd, many, sizeof(many), off) < 0)
         bench_die("the floor cannot write");
 }
 
@@ -176,9 +178,11 @@ static void engine_step(struct load_thread *thread)
 
 static void engine_dirty(void *arg, uint64_t count)
 {
-    struct iovec entry = {source, sizeof(source)};
+    struct iovec entries[DIRTY_COUNT];
+    for (unsigned i = 0; i < DIRTY_COUNT; i++)
+        entries[i] = (struct iovec){source, sizeof(source)};
     (void)count;
-    BENCH_OK(walrus_topic_append(arg, &entry, 1, NULL, NULL));
+    BENCH_OK(walrus_topic_append(arg, entries, DIRTY_COUNT, NULL, NULL));
 }
 
 static void engine_run(void *arg, const struct bench_options *options, struct bench_result *ret)
