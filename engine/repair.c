@@ -196,7 +196,7 @@ int walrus_repair(const char *dir, const struct walrus_verify_options *options,
 {
     static const struct walrus_verify_options defaults;
     struct mender m = {.dirfd = -1, .lock_fd = -1, .kept_fd = -1};
-    struct walrus_verify_result mended, left;
+    struct walrus_verify_result mended = {0}, left = {0};
     options = options ? options : &defaults;
     int r = store_directory(dir, options->key, false, &m.dirfd);
     if (r == 0)
