@@ -565,14 +565,6 @@ mutant("new-file-not-exclusive", "a new log file is a new file",
 
 # ------------------------------------------------------------------------------------- the mount
 
-mutant("interrupt-consumes", "an interrupted read takes nothing",
-       "fs/gate.c",
-       "    lock_release(gate_lock(gate));\n    waiter_finish(waiter, -EINTR);\n}",
-       "    lock_release(gate_lock(gate));\n    waiter->result = WALRUS_EMPTY;\n"
-       "    while (waiter->result == WALRUS_EMPTY && !atomic_load(&gate->mount->stopping))\n"
-       "        waiter->result = walrus_group_claim(gate->group, 1, SIZE_MAX, &waiter->reader);\n"
-       "    waiter_finish(waiter, waiter->result == 0 ? 0 : -EINTR);\n}",
-       "mount waiting.py signal")
 mutant("read-at-an-offset-serves-an-entry", "a read behind the end of an entry ends, and gives no other entry",
        "fs/take.c",
        "    size_t want = (size_t)MIN(size, have > offset ? have - offset : 0);",
