@@ -62,13 +62,17 @@ static bool dir_is_empty(const char *path)
     return empty;
 }
 
-/* What a dead daemon left.  stat(2) may still be answered from the kernel's cache. */
+/* What a dead daemon left.  stat(2) may still be answered from the kernel's cache.  While the io_uring
+ * of a daemon that was just killed ends, a call may also be canceled or interrupted. */
 static bool is_stale(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd;
+    do
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
     if (fd >= 0)
         close(fd);
-    return fd < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+    return fd < 0 && (errno == ENOTCONN || errno == ECONNABORTED || errno == ECANCELED);
 }
 
 /* Makes the mountpoint's path absolute and checks what is there. */
