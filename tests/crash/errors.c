@@ -202,6 +202,7 @@ static bool program_faulty(void)
     check("closed", &before, given, true);
     cuts_check(&disk, &log, moment, &before, &after);
     free(given);
+    rig_fini(&program_rig);
     return hit;
 }
 
