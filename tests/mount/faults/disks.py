@@ -98,7 +98,9 @@ class Disk:
 
     def mount(self):
         try:
-            run("mount", "-t", self.fs, self.loop, self.path)
+            # A mount namespace that somebody made just then may keep the dead one, and xfs wants each UUID once.
+            options = ["-o", "nouuid"] if self.fs == "xfs" else []
+            run("mount", "-t", self.fs, *options, self.loop, self.path)
         except AssertionError as e:
             kernel = subprocess.run(["dmesg"], stdout=subprocess.PIPE, text=True, errors="replace").stdout
             name = os.path.basename(self.loop)
