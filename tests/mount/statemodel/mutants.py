@@ -65,7 +65,7 @@ def copy_source(to):
     with open(os.path.join(to, "meson.build"), encoding="utf-8") as f:
         others = set(re.findall(r"subdir\('([^']*)'\)", f.read())) - {"engine", "fs"}
     for name in others:
-        os.mkdir(os.path.join(to, name))
+        os.makedirs(os.path.join(to, name), exist_ok=True)
         with open(os.path.join(to, name, "meson.build"), "w", encoding="utf-8") as f:
             f.write("# not wanted here\n")
 
