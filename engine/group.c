@@ -214,16 +214,16 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
             cond_wait(&group->cond, &group->lock);
         } else {
             struct offset_value value;
-            uint64_t top, now = group->change;
+            uint64_t top, now = group->change, covered = group->unstored_count;
             group_value_locked(group, &value, &top);
             group->storing = true;
-            group->unstored_count = 0;
             lock_release(&group->lock);
             r = group_store_now(group, &value, top);
             lock_acquire(&group->lock);
             group->storing = false;
             if (r == 0) {
                 group->stored_change = now;
+                group->unstored_count -= covered; /* not before: a crash would repeat them */
                 atomic_store(&group->stored_low, value.offset);
             } else if (offsets_error(group->topic->store->offsets)) {
                 group->error = r = -EIO;

@@ -213,7 +213,7 @@ struct walrus_group {
     uint64_t seek_count;         /* GUARDED: claims of before a seek do not count any more */
     uint64_t change;             /* GUARDED: number of the last change of what is consumed */
     uint64_t stored_change;      /* GUARDED: the last that is durable */
-    uint64_t unstored_count;     /* GUARDED: entries consumed since */
+    uint64_t unstored_count;     /* GUARDED: entries consumed and not durably stored */
     bool storing;                /* GUARDED: a thread stores for all */
     int error;                   /* GUARDED: 0, or -EIO for ever */
     _Atomic uint64_t stored_low; /* durable: blocks below may go */

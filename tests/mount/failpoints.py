@@ -235,6 +235,8 @@ class Run:
         self.script.close()
         if kill:
             m.kill()
+            for record in self.script.records.values():
+                record.stopped()
             return
         try:
             m.stop()
@@ -275,7 +277,7 @@ def play(seed, mode, point=None):
     except Exception as e:
         return run, (f"FAILED seed={seed} n={point} fs=tmpfs mode={mode}\n{lib.told(e)}\n"
                      f"the daemon wrote:\n{run.mount.stderr()[-2000:]}\n"
-                     f"replay: {os.path.relpath(sys.argv[0])} --seed {seed} --mode {mode} --point {point}")
+                     f"replay: {os.path.relpath(sys.argv[0])} --seed {seed} --mode {mode} --point {point or 'none'}")
     finally:
         if not disks.is_mounted(run.disk.path) and not disks.is_mounted(run.mount.path):
             shutil.rmtree(run.work, ignore_errors=True)

@@ -6,9 +6,11 @@
  * A kill is a copy of the open store's files: what the next process would find.
  */
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "faultos.h"
 #include "rig.h"
 
 static struct rig s;
@@ -314,6 +316,60 @@ Test(claims, at_least_once_delivers_at_most_n_again_and_skips_none)
     }
 }
 
+static atomic_uint taken_count;
+static atomic_bool offsets_held;
+
+static void *take_ten(void *arg)
+{
+    struct walrus_group *group = arg;
+
+    for (int i = 0; i < 10; i++) {
+        rig_finish(&s, "t", rig_claim(group, 1));
+        atomic_fetch_add(&taken_count, 1);
+    }
+    return NULL;
+}
+
+static void hold_offsets(void *arg, const char *file)
+{
+    while (strcmp(file, "read_offset_idx_index.db") == 0 && atomic_load(&offsets_held))
+        sleep_ms(1);
+}
+
+Test(claims, at_least_once_what_is_taken_while_the_offset_is_stored_counts_too)
+{
+    enum { EVERY = 5, THREADS = 3 };
+    pthread_t threads[THREADS];
+    struct rig killed;
+    uint64_t seq;
+
+    faultos_install();
+    open_at_least_once(EVERY);
+    rig_append_many(&s, "t", 0, 60, 100);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    atomic_store(&offsets_held, true);
+    faultos_on_sync(hold_offsets, NULL);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, take_ten, group), 0);
+    sleep_ms(200); /* for those that ought to wait and do not */
+    unsigned finished = atomic_load(&taken_count);
+    rig_copy(&s, &killed);
+    atomic_store(&offsets_held, false);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    faultos_on_sync(NULL, NULL);
+    rig_expect_many(&s, "t", 10 * THREADS, 30, 100);
+    walrus_group_unref(group);
+    rig_close(&s);
+    faultos_remove();
+
+    rig_open(&killed);
+    CHECK_INT(rig_take(&killed, "t", &seq), 0);
+    CHECK(seq + EVERY >= finished); /* the others were in hand */
+    rig_fini(&killed);
+}
+
 Test(claims, what_was_delivered_behind_damage_does_not_consume_the_damage)
 {
     struct place place;
@@ -324,7 +380,7 @@ Test(claims, what_was_delivered_behind_damage_does_not_consume_the_damage)
     rig_find(&s, "t", 1, 100, &place);
     struct walrus_group *group = rig_group(&s, "t", "default");
     struct walrus_reader *reader = rig_claim(group, 4);
-    place_flip(&place, -20); /* in its header */
+    place_flip(&place, -20);                                        /* in its header */
     CHECK_INT(walrus_reader_read(reader, data, 50, 150, NULL), 50); /* nobody looked at entry 1 */
     CHECK_INT(walrus_reader_delivered(reader, 200), 0);
     CHECK_INT(rig_group_stat(&s, "t", "default").offset, 1);

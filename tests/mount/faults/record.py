@@ -52,6 +52,7 @@ class Record:
         self.delivered = {}   # key -> how often
         self.skipped = set()  # consumed by a read(2) that a fault cut short
         self.loose = 0        # how many more may be, above the offset
+        self.repeats = 0      # how many more deliveries may be repeated: at-least-once, after faults
         self.in_hand = {}     # client -> how many entries its read(2) under way can at most take
         self.cut = False      # the power is going: what returns from now on proves nothing
         self.in_doubt = set() # delivered since then
@@ -126,6 +127,8 @@ class Record:
                     if self.cut:
                         self.in_doubt.add(entry.key)
                         continue
+                    self.repeats -= count > 0
+                    assert self.repeats >= 0, f"I3: more than {self.persist_every} come again after a fault: {entry}"
                     self.delivered[entry.key] = count + 1
                     entry.durable |= self.strict
         except AssertionError as e:
@@ -141,9 +144,15 @@ class Record:
         missing = self.judge_missing(keys, power)
         self.judge_units(keys)
         self.judge_group(found, offset, missing)
+        self.stopped()
         self.in_hand.clear()
         self.in_doubt.clear()
         self.cut = False
+
+    def stopped(self):
+        """The daemon went without storing the offset: at-least-once, what it had not stored comes again."""
+        if not self.strict:
+            self.repeats += self.persist_every + self.all_in_hand() + len(self.in_doubt)
 
     def all_in_hand(self):
         return sum(map(sum, self.in_hand.values()))
