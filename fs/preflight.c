@@ -62,6 +62,13 @@ static bool dir_is_empty(const char *path)
     return empty;
 }
 
+static bool is_mounted(const char *path)
+{
+    char config[PATH_MAX];
+    return snprintf(config, sizeof(config), "%s/.walrusfs/config", path) < (int)sizeof(config) &&
+           access(config, F_OK) == 0;
+}
+
 /* What a dead daemon left.  stat(2) may still be answered from the kernel's cache.  While the io_uring
  * of a daemon that was just killed ends, a call may also be canceled or interrupted. */
 static bool is_stale(const char *path)
@@ -106,6 +113,12 @@ static enum session_result check_mountpoint(struct options *options)
     }
     free(options->mountpoint);
     options->mountpoint = path;
+    if (!options->non_empty && is_mounted(path)) {
+        log_write(WALRUS_ERROR, 0, NULL,
+                  "a store is mounted at %s already; unmount it with: fusermount3 -u -- %s", path,
+                  path);
+        return SESSION_MOUNT;
+    }
     if (!options->non_empty && !dir_is_empty(path)) {
         log_write(WALRUS_ERROR, 0, NULL,
                   "the mountpoint %s is not empty; -o nonempty mounts over what is there", path);

@@ -208,7 +208,9 @@ static enum session_result session_open_store(struct session *session)
     session->mount.store = NULL;
     switch (r) {
     case -EBUSY:
-        log_write(WALRUS_ERROR, 0, NULL, "the store %s is in use", options->store);
+        log_write(WALRUS_ERROR, 0, NULL,
+                  "the store %s is in use; `findmnt -t fuse.walrusfs` shows where it is mounted",
+                  options->store);
         break;
     case -EPROTONOSUPPORT:
         log_write(WALRUS_ERROR, 0, NULL,

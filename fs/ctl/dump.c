@@ -5,7 +5,7 @@
  * Opens the store read-only, so it changes nothing and takes nothing.  Entries are read one by one;
  * one that is damaged has a line that says so, and makes the exit status 2.
  */
-#include "ctl.h"
+#include "survey.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -172,7 +172,7 @@ enum ctl_result command_dump(struct ctl *ctl, int argc, char **argv)
                                      .report_arg = ctl};
     int r = walrus_open(argv[optind], &options, &d.store);
     if (r < 0)
-        return ctl_fail(ctl, r, "%s cannot be opened", argv[optind]);
+        return survey_fail(ctl, r, argv[optind], "opened");
     if (ctl->json) {
         json_begin(NULL, '[');
         putchar('\n');

@@ -129,7 +129,7 @@ enum ctl_result command_status(struct ctl *ctl, int argc, char **argv)
         return ctl_usage(ctl, "one store or mountpoint is wanted");
     int r = survey_take(ctl, argv[optind], &survey);
     if (r < 0)
-        return ctl_fail(ctl, r, "%s cannot be read", argv[optind]);
+        return survey_fail(ctl, r, argv[optind], "read");
     if (ctl->json)
         survey_json(&survey, argv[optind]);
     else

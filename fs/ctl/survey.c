@@ -74,6 +74,46 @@ int survey_find_mount(const char *path, const char *key, char **ret_mountpoint)
     return r;
 }
 
+/* The store that is mounted at `mountpoint`; from malloc.  NULL: it is not known. */
+static char *store_at(const char *mountpoint)
+{
+    FILE *table = setmntent("/proc/self/mounts", "re");
+    struct mntent *entry;
+    char *store = NULL;
+
+    if (table == NULL)
+        return NULL;
+    while (store == NULL && (entry = getmntent(table)) != NULL)
+        if (strcmp(entry->mnt_type, FUSETYPE) == 0 && strcmp(entry->mnt_dir, mountpoint) == 0)
+            store = strdup(entry->mnt_fsname);
+    endmntent(table);
+    return store;
+}
+
+enum ctl_result survey_fail(struct ctl *ctl, int error, const char *path, const char *what)
+{
+    char *mountpoint = NULL, *store = NULL, real[PATH_MAX];
+
+    if (realpath(path, real) == NULL)
+        return ctl_fail(ctl, error, "%s cannot be %s", path, what);
+    if (survey_find_mount(path, ctl->key, &mountpoint) == 0)
+        store = store_at(mountpoint);
+    if (store != NULL && strcmp(mountpoint, real) == 0)
+        ctl_fail(ctl, 0, "%s is a mountpoint: give the store that is mounted there, %s", path,
+                 store);
+    else if (error == -EBUSY && mountpoint != NULL)
+        ctl_fail(ctl, 0, "%s is mounted: unmount it first, with fusermount3 -u -- %s", path,
+                 mountpoint);
+    else if (error == -ENOENT)
+        ctl_fail(ctl, 0, "there is no store in %s%s%s", path,
+                 ctl->key != NULL ? " for the key " : "", ctl->key != NULL ? ctl->key : "");
+    else
+        ctl_fail(ctl, error, "%s cannot be %s", path, what);
+    free(mountpoint);
+    free(store);
+    return CTL_CANNOT;
+}
+
 /* ------------------------------------------------------------------------------------ the parts */
 
 static struct survey_topic *topic_of(struct survey *survey, const char *name)

@@ -38,6 +38,9 @@ struct survey {
  * none), is mounted; from malloc.  WALRUS_EMPTY: neither.  -ENOMEM -ENOENT ... */
 WALRUS_CHECK int survey_find_mount(const char *path, const char *key, char **ret_mountpoint);
 
+/* Says that `path` cannot be `what` ("read"), why, and the way out where there is one. */
+enum ctl_result survey_fail(struct ctl *ctl, int error, const char *path, const char *what);
+
 /* `path` is a mountpoint or a store.  -EBUSY: in use by somebody who has it mounted elsewhere. */
 WALRUS_CHECK int survey_take(struct ctl *ctl, const char *path, struct survey *ret_survey);
 void survey_fini(struct survey *survey);

@@ -272,5 +272,5 @@ enum ctl_result command_top(struct ctl *ctl, int argc, char **argv)
     if (optind + 1 != argc)
         return ctl_usage(ctl, "one store or mountpoint is wanted");
     int r = run(ctl, argv[optind], interval, count);
-    return r < 0 ? ctl_fail(ctl, r, "%s cannot be read", argv[optind]) : CTL_OK;
+    return r < 0 ? survey_fail(ctl, r, argv[optind], "read") : CTL_OK;
 }

@@ -5,7 +5,7 @@
  * As text, a line for each damaged place and a summary; with --json one object.  The library does
  * the work and says what it costs.
  */
-#include "ctl.h"
+#include "survey.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -131,8 +131,7 @@ enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *c
         putchar('\n');
     }
     if (r < 0)
-        return ctl_fail(ctl, r, "%s cannot be %s", dir,
-                        check == walrus_verify ? "read" : "repaired");
+        return survey_fail(ctl, r, dir, check == walrus_verify ? "read" : "repaired");
     if (!ctl->json)
         result_text(&result);
     return result.damage_count > result.mended_count ? CTL_DAMAGE : CTL_OK;

@@ -13,14 +13,14 @@ from lib import case, equal
 CTL = os.path.join(os.path.dirname(os.path.abspath(lib.WALRUSFS)), "ctl", "walrusctl")
 
 
-def ctl(*arguments, status=0):
+def ctl(*arguments, status=0, stream="stdout"):
     done = subprocess.run([CTL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
     equal(done.returncode, status, f"status of {arguments}, which said {done.stderr!r} {done.stdout!r}")
-    return done.stdout
+    return getattr(done, stream)
 
 
 def parsed(*arguments, status=0):
-    return json.loads(ctl(*arguments, "--json", status=status))
+    return json.loads(ctl(arguments[0], "--json", *arguments[1:], status=status))
 
 
 def spoil(store, name, offset, data):
@@ -85,6 +85,53 @@ def _(m):
     ctl("dump", m.store, "another", status=3)
     ctl("dump", status=1)
     ctl("dump", "--raw", "--json", m.store, status=1)
+
+
+@case("what cannot be done to a store that is mounted, to a mountpoint, or without a store is said with the way out")
+def _(m):
+    def told(*arguments):
+        return os.fsdecode(ctl(*arguments, status=3, stream="stderr"))
+
+    for command in ("repair", "dump"):
+        assert f"unmount it first, with fusermount3 -u -- {m.path}" in told(command, m.store), command
+    for command in ("verify", "repair", "dump"):
+        assert f"give the store that is mounted there, {m.store}" in told(command, m.path), command
+    for command in ("verify", "repair", "dump", "status", "top"):
+        assert f"there is no store in {m.work}" in told(command, m.work), command
+        assert "No such file" in told(command, m.store + "/nowhere"), command
+    m.topic().append(b"x")
+    equal(m.find().next(), b"x")
+
+
+@case("every command prints one JSON value, also with names and data of odd bytes, on whole and damaged stores", allow="damaged")
+def _(m):
+    name = b"\xff\x01\"\\\n\xc3\xa4{"
+    shown = '\\xff\\x01"\\\\x0aä{'
+    topic = os.path.join(os.fsencode(m.path), name)
+    group = os.path.join(topic, b"groups", name)
+    os.mkdir(topic)
+    os.mkdir(group)
+    for data in (b"\0\xff\n", b"spoilt"):
+        lib.write_once(os.path.join(topic, b"append"), data)
+    for path in (m.path, m.store):
+        equal([t["topic"] for t in parsed("status", path)["topics"]], [shown])
+        equal({row["group"] for row in parsed("top", "-n", "1", path)}, {"default", shown})
+        equal(parsed("seek", "-g", name, path, name, "1"), {"topic": shown, "group": shown, "offset": 1})
+        parsed("bench", "-n", "10", m.path)
+    parsed("verify", m.store)
+    assert parsed("repair", m.store, status=3)["error"]
+    assert parsed("verify", m.path, status=3)["error"]
+    m.stop()
+    spoil(m.store, "wal_0001.log", 65536 + 40 + 3 + 40, b"?")
+    assert [d["topic"] for d in parsed("verify", m.store, status=2)["damage"]] == [shown]
+    assert [d["topic"] for d in parsed("repair", m.store, status=2)["damage"]] == [shown]
+    dumped = parsed("dump", m.store, status=2)
+    equal([(e["topic"], e["seq"], e.get("damaged", False)) for e in dumped], [(shown, 0, False), (shown, 1, True)])
+    equal(parsed("dump", m.store, name, status=2), dumped)
+    equal([t["topic"] for t in parsed("status", m.store)["topics"]], [shown])
+    equal(parsed("seek", "-g", name, m.store, name, "begin")["offset"], 0)
+    equal(len(parsed("top", "-n", "1", m.store)), 2)
+    parsed("bench", "-n", "10", m.store)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -296,19 +295,10 @@ def recorded(seed, mode):
     return run.hits
 
 
-def check_here():
-    if not os.path.exists(disks.built("failpoints.so")):
-        raise lib.Skip("failpoints.so was not built")
-    done = subprocess.run([lib.WALRUSFS, "-V"], env=dict(os.environ, LD_PRELOAD=disks.built("failpoints.so")),
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise lib.Skip(f"nothing can be preloaded into this build: {done.stderr.strip()[:100]}")
-
-
 @lib.case("the daemon is killed, or a call fails, at the first hit of every site: nothing acknowledged is lost or repeated",
           mounted=False)
 def _(m):
-    check_here()
+    disks.need_failpoints()
     seed = rounds.seed_of_today()
     rng = random.Random(seed)
     mode = rng.choice(MODES)

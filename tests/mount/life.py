@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The daemon as an operator meets it: started by systemd, by mount(8) and from fstab, its messages, its log."""
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -10,6 +12,7 @@ import struct
 import subprocess
 
 import lib
+from faults import disks
 from lib import WALRUSFS, case, equal
 
 
@@ -66,6 +69,36 @@ def _(m):
     m.daemon.send_signal(signal.SIGTERM)
     notify.until("STOPPING=1")
     m.wait_exit()
+
+
+@case("a long recovery is shown on a terminal, from the background too, and nowhere else", mounted=False)
+def _(m):
+    disks.need_failpoints()
+    m.start("-o", "block_size=64K,blocks_per_file=1")
+    topic = m.topic()
+    for _ in range(15):
+        topic.append(b"x" * 60000)
+    m.stop()
+    # Each log file takes 20 ms or more to open: longer than the wait for the first line.
+    m.environment = {"LD_PRELOAD": disks.built("failpoints.so"), "WALRUSFS_FAIL": "openat:wal:1+:sleep"}
+    parent, child = pty.openpty()
+    subprocess.run([WALRUSFS, m.store, m.path], stdin=child, stdout=child, stderr=child, check=True, timeout=120,
+                   env=dict(os.environ, **m.environment))
+    os.close(child)
+    text = b""
+    with contextlib.suppress(OSError):  # the daemon has let go of the terminal
+        while part := os.read(parent, 4096):
+            text += part
+    os.close(parent)
+    lines = re.findall(rb"\rwalrusfs: recovering, log file (\d+) of (\d+)", text)
+    assert lines and all(0 < int(done) <= int(total) for done, total in lines), text
+    equal(text.count(b"\n"), 1, "line feeds: the messages of the same line")
+    equal(text.endswith(b"\n"), True)
+    pid = int(lib.read_all(os.path.join(m.store, "LOCK")))
+    subprocess.run(["fusermount3", "-u", m.path], check=True)
+    lib.until("the daemon has ended", lambda: lib.has_ended(pid))
+    m.start()
+    equal(m.stderr(), "")
 
 
 @case("a notify socket in the abstract namespace is served, a path that is none harms nothing", mounted=False)

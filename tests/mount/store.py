@@ -102,6 +102,17 @@ def _(m):
         refused(m, path=path)
 
 
+@case("what is mounted already is not mounted again: the message says how to unmount it, or where to look for it")
+def _(m):
+    command = f"a store is mounted at {m.path} already; unmount it with: fusermount3 -u -- {m.path}"
+    for store, path, words in ((m.store, m.path, command), (m.store + "2", m.path, command),
+                               (m.store, m.store + ".m", "findmnt -t fuse.walrusfs")):
+        os.makedirs(path, exist_ok=True)
+        done = subprocess.run(m.command([], store, path), stderr=subprocess.PIPE, text=True, timeout=120)
+        assert done.returncode in (2, 3) and words in done.stderr, (done.returncode, done.stderr)
+    m.topic().append(b"x")
+
+
 @case("a store inside its own mount point is refused", mounted=False)
 def _(m):
     refused(m, store=os.path.join(m.path, "store"))

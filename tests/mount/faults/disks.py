@@ -49,6 +49,15 @@ def built(name):
     return os.path.join(os.path.dirname(lib.WALRUSFS), "..", "tests", "power", name)
 
 
+def need_failpoints():
+    if not os.path.exists(built("failpoints.so")):
+        raise lib.Skip("failpoints.so was not built")
+    done = subprocess.run([lib.WALRUSFS, "-V"], env=dict(os.environ, LD_PRELOAD=built("failpoints.so")),
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise lib.Skip(f"nothing can be preloaded into this build: {done.stderr.strip()[:100]}")
+
+
 def is_known(fs):
     with open("/proc/filesystems") as f:
         if any(line.split()[-1] == fs for line in f):
