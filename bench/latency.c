@@ -31,7 +31,7 @@ static void paced(const struct bench_options *options, void (*store)(void *arg, 
     uint64_t end = begin + (uint64_t)(options->seconds * 1e9);
     while (now < end) {
         uint64_t due = begin + count * STEP_NS;
-        while ((now = bench_now_ns()) < due)
+        while (bench_now_ns() < due)
             ;
         store(arg, count++);
         now = bench_now_ns();

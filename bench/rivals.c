@@ -245,6 +245,14 @@ static size_t receive_line(int fd, char *line, size_t room)
     return size;
 }
 
+/* Ends what is in `message` as both protocols want it; how long it is then. */
+static size_t end_line(char *message, size_t size)
+{
+    message[size] = '\r';
+    message[size + 1] = '\n';
+    return size + 2;
+}
+
 static void redis_step(struct load_thread *thread)
 {
     struct rival *rival = thread->arg;
@@ -254,8 +262,7 @@ static void redis_step(struct load_thread *thread)
                      "*5\r\n$4\r\nXADD\r\n$7\r\ntopic_%u\r\n$1\r\n*\r\n$1\r\nd\r\n$%zu\r\n",
                      thread->idx, size);
     memcpy(message + n, source, size);
-    memcpy(message + n + size, "\r\n", 2);
-    send_all(rival->fds[thread->idx], message, (size_t)n + size + 2);
+    send_all(rival->fds[thread->idx], message, end_line(message, (size_t)n + size));
     size_t got = receive_line(rival->fds[thread->idx], reply, sizeof(reply));
     if (reply[0] != '$')
         bench_die("redis: %s", reply);
@@ -306,8 +313,7 @@ static void nats_step(struct load_thread *thread)
     int n = snprintf(message, sizeof(message), "PUB topic.%u ack.%u %zu\r\n", thread->idx,
                      thread->idx, size);
     memcpy(message + n, source, size);
-    memcpy(message + n + size, "\r\n", 2);
-    send_all(fd, message, (size_t)n + size + 2);
+    send_all(fd, message, end_line(message, (size_t)n + size));
     do { /* MSG ack.N 1 SIZE, then {"stream":...}; or a PING in between */
         got += receive_line(fd, reply + got, sizeof(reply) - got);
         if (strncmp(reply, "PING", 4) == 0) {

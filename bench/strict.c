@@ -103,7 +103,7 @@ static void engine_run(void *arg, const struct bench_options *options, struct be
     struct engine engine = {.shape = arg};
     const struct walrus_options how = {.fsync = WALRUS_FSYNC_NEVER};
     char *dir = bench_scratch(options);
-    pthread_t dirty;
+    pthread_t dirty = 0;
     BENCH_OK(walrus_open(dir, &how, &engine.store));
     engine_fill(&engine, options);
     if (engine.shape->dirty)

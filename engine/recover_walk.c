@@ -461,7 +461,7 @@ int recover_topic(struct recovery *rec, struct walrus_topic *topic, struct found
     struct walk w = {.rec = rec, .topic = topic, .found = found, .count = count};
     drop_stale(&w);
     count = w.count;
-    w.blocks = calloc(count, sizeof(struct block *));
+    w.blocks = calloc(MAX(count, 1), sizeof(struct block *));
     if (!w.blocks)
         return -ENOMEM;
     w.proven = recover_groups_bound(topic);

@@ -188,8 +188,8 @@ static void print_case(const struct bench *bench, size_t idx)
 {
     const struct bench_case *one = &bench->cases[idx];
     unsigned rounds = bench->options.rounds;
-    double rates[BENCH_ROUNDS_MAX], bytes[BENCH_ROUNDS_MAX], sorted[BENCH_ROUNDS_MAX];
-    double cpu[BENCH_ROUNDS_MAX];
+    double rates[BENCH_ROUNDS_MAX], bytes[BENCH_ROUNDS_MAX] = {0}, sorted[BENCH_ROUNDS_MAX];
+    double cpu[BENCH_ROUNDS_MAX] = {0};
     size_t memory = 0;
     struct hist *all = calloc(1, sizeof(*all));
     if (!all)

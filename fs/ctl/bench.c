@@ -331,9 +331,11 @@ enum ctl_result command_bench(struct ctl *ctl, int argc, char **argv)
                                           {"threads", required_argument, NULL, 't'},
                                           {"durable", no_argument, NULL, 'd'},
                                           {0}};
-    struct bench bench = {.ctl = ctl, .size = 1024, .count = 10000, .threads = 1};
+    /* The handler of signals has it until the process ends. */
+    static struct bench bench = {.size = 1024, .count = 10000, .threads = 1};
     int option;
 
+    bench.ctl = ctl;
     while ((option = getopt_long(argc, argv, "s:n:t:d" CTL_LETTERS, known, NULL)) != -1) {
         bool good = true;
         if (option == 's')
