@@ -321,20 +321,21 @@ static void tear_everywhere(uint8_t rest)
     whole = slurp(&size);
     for (uint64_t cut = from; cut < to; cut++) {
         uint8_t *torn = malloc(size);
-        bool whole_again = true;
+        bool whole_again = true, any = false; /* a checksum may begin with zeros: nothing to see */
 
         memcpy(torn, whole, size);
         for (uint64_t i = cut; i < to; i++) {
             torn[i] = rest;
             whole_again = whole_again && whole[i] == rest;
         }
+        for (uint64_t i = from; i < to; i++)
+            any = any || torn[i] != 0;
         spill(NAME, torn, size);
         free(torn);
         open_it();
         cr_assert_eq(damaged, 0, "cut at %zu", (size_t)cut);
         cr_assert_eq(seen_count, whole_again ? 4 : 2, "cut at %zu", (size_t)cut);
-        cr_assert_eq(warning_count, !whole_again && (cut > from || rest != 0), "cut at %zu",
-                     (size_t)cut);
+        cr_assert_eq(warning_count, !whole_again && any, "cut at %zu", (size_t)cut);
         cr_assert_eq(add(topic(3, "after")), 0);
         reopen();
         cr_assert_eq(seen_count, whole_again ? 5 : 3);
