@@ -41,6 +41,7 @@ struct waiter {
     struct handle *handle;
     fuse_req_t req;
     size_t size;                  /* a READ's */
+    uint64_t offset;              /* a READ's */
     struct walrus_reader *reader; /* what was claimed */
     int result;
     struct job job; /* cancel, then free for `finish` */

@@ -117,7 +117,7 @@ static void wait_open_finish(struct waiter *waiter)
 }
 
 /* Parks a request of `wait`; false: no memory, nothing was done. */
-static bool wait_park(struct handle *handle, fuse_req_t req, size_t size,
+static bool wait_park(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset,
                       void (*finish)(struct waiter *waiter))
 {
     struct waiter *waiter = calloc(1, sizeof(*waiter));
@@ -127,6 +127,7 @@ static bool wait_park(struct handle *handle, fuse_req_t req, size_t size,
     waiter->handle = handle;
     waiter->req = req;
     waiter->size = size;
+    waiter->offset = offset;
     waiter->claim = wait_claim;
     waiter->finish = finish;
     gate_park(waiter);
@@ -157,7 +158,7 @@ static void wait_open(struct handle *handle, fuse_req_t req)
             take_abandon(handle);
             return;
         }
-        if (wait_park(handle, req, 0, wait_open_finish))
+        if (wait_park(handle, req, 0, 0, wait_open_finish))
             return;
         r = -ENOMEM;
     }
@@ -389,6 +390,7 @@ static void wait_read_finish(struct waiter *waiter)
     struct handle *handle = waiter->handle;
     fuse_req_t req = waiter->req;
     size_t size = waiter->size;
+    uint64_t offset = waiter->offset;
     int r = waiter->result;
 
     if (r == 0)
@@ -407,13 +409,14 @@ static void wait_read_finish(struct waiter *waiter)
         serial_leave(&handle->serial, handle->mount->pool);
         return;
     }
-    read_held(handle, req, size, 0);
+    read_held(handle, req, size, offset);
 }
 
 /* A READ of `wait` that holds nothing yet; owner of the serial, which passes to who ends it. */
-static void wait_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
+static void wait_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset,
+                      int flags)
 {
-    struct waiter waiter = {.handle = handle, .req = req, .size = size};
+    struct waiter waiter = {.handle = handle, .req = req, .size = size, .offset = offset};
     int r = gate_is_busy(handle->take.gate) ? WALRUS_EMPTY : wait_claim(&waiter);
 
     if (r == 0) {
@@ -429,7 +432,7 @@ static void wait_read(struct handle *handle, fuse_req_t req, size_t size, int fl
         gate_notify_next(handle->take.gate);
         r = -EAGAIN;
     } else if (r == WALRUS_EMPTY || r == -EBUSY) {
-        if (wait_park(handle, req, size, wait_read_finish))
+        if (wait_park(handle, req, size, offset, wait_read_finish))
             return;
         r = -ENOMEM;
     }
@@ -442,7 +445,7 @@ static void take_read_owned(struct handle *handle, fuse_req_t req, size_t size, 
                             int flags)
 {
     if (atomic_load(&handle->take.late)) {
-        wait_read(handle, req, size, flags);
+        wait_read(handle, req, size, offset, flags);
         return;
     }
     read_held(handle, req, size, offset);
@@ -456,7 +459,7 @@ static void take_read_queued(struct request *request)
         take_read_request(request);
         return;
     }
-    wait_read(handle, request->req, request->size, request->flags);
+    wait_read(handle, request->req, request->size, request->offset, request->flags);
     request_destroy(request);
 }
 
