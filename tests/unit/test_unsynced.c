@@ -107,6 +107,30 @@ Test(unsynced, entries_that_a_killed_process_left_are_written_once_more)
     rig_fini(&killed);
 }
 
+Test(unsynced, an_entry_that_a_killed_process_left_is_not_taken_when_it_cannot_be_synced)
+{
+    uint64_t seq;
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 1000);
+    rig_copy(&s, &killed);
+    faultos_install();
+    faultos_arm(&(struct faultos_rule){/* of data: metadata is synced in another way */
+                                       .kind = FAULTOS_MSYNC,
+                                       .nth = 1,
+                                       .error = EIO,
+                                       .forever = true,
+                                       .file = "wal_*.log"});
+    rig_open(&killed);
+    CHECK_INT(rig_take(&killed, "t", &seq), -EIO);
+    CHECK(faultos_failed_count() > 0);
+    rig_close_degraded(&killed);
+    faultos_remove();
+    rig_open(&killed);
+    rig_expect(&killed, "t", 0, 1000);
+    rig_fini(&killed);
+}
+
 Test(unsynced, what_was_dropped_is_zeroed_durably_before_the_next_entry_is)
 {
     enum { SIZE = 4096 - RIG_RECORD_SIZE };
