@@ -335,10 +335,16 @@ mutant("empty-read-stores-zero", "an empty read stores nothing",
 # --------------------------------------------------------------------------------------- reclaim
 
 mutant("freed-before-next-settled", "a block goes free when the entry of the next is durable (7.10)",
-       "engine/reclaim.c",
+       "engine/reclaim.c", # two things hold it: the look at the next, and the syncer's reference
+       "memory_order_acquire) == 1;\n"
+       "        bool done = removed || (next && block_end_seq(block) <= low &&\n"
+       "                                retention_lets_go(topic, block, atomic_load(&topic->disk_bytes)));\n"
        "        *ret_early = done && !removed && !next->table_durable;",
+       "memory_order_acquire) <= 2;\n"
+       "        bool done = removed || (next && block_end_seq(block) <= low &&\n"
+       "                                retention_lets_go(topic, block, atomic_load(&topic->disk_bytes)));\n"
        "        *ret_early = false;",
-       "unit suspicions a_block_goes_free_after")
+       "unit suspicions a_block_goes_free_after_the_entry")
 mutant("freed-while-read", "a block that somebody reads does not go free",
        "engine/reclaim.c",
        "        bool free_of_readers = atomic_load_explicit(&block->refs, memory_order_acquire) == 1;",
@@ -349,6 +355,11 @@ mutant("freed-for-one-group", "a block goes free when all groups have passed it"
        "        low = MIN(low, atomic_load(&group->stored_low));",
        "        low = low == UINT64_MAX ? atomic_load(&group->stored_low)\n                                : MAX(low, atomic_load(&group->stored_low));",
        "unit reclaim a_slow_group_keeps_what_it_has_yet_to_read")
+mutant("freed-before-offset-durable", "a block goes free when the offset that passed it is durable (7.9)",
+       "engine/reclaim.c",
+       "        low = MIN(low, atomic_load(&group->stored_low));",
+       "        low = MIN(low, group->low);",
+       "unit suspicions a_block_goes_free_after_an_offset")
 mutant("removed-topic-freed-first", "a removal is durable before the topic's blocks go free (7.9)",
        "engine/reclaim.c",
        "    bool gone = atomic_load(&topic->gone);",
@@ -386,7 +397,7 @@ mutant("registry-torn-tail-not-synced", "a torn change is zeroed durably before 
        "engine/registry.c",
        "    r = os_fdatasync(journal->fd);\n    if (r < 0)\n        return registry_poison(registry, r, \"a sync\");\n    journal->torn_end = journal->end;",
        "    journal->torn_end = journal->end;",
-       "unit registry")
+       "unit registry zeroes_a_torn_tail_before_it_appends")
 mutant("registry-failure-retried", "a failed sync of the registry is final",
        "engine/registry.c",
        "    registry->error = -EIO;\n    report",
@@ -396,7 +407,7 @@ mutant("registry-undo-left-out", "a change that met a full disk leaves no byte",
        "engine/registry.c",
        "    if (out_of_space(r))\n        return registry_undo(registry, r);",
        "    if (out_of_space(r))\n        return r;",
-       "unit registry")
+       "unit registry is_unchanged_after_a_write_that_met_a_full_disk")
 mutant("registry-chain-cut", "the end of a change is nothing without its beginning (5)",
        "engine/registry.c",
        "    if (previous == NULL)\n        return seed;",
@@ -466,7 +477,7 @@ mutant("damage-taken-for-the-end", "damage of what was durable is told, and what
        "        r = walk_record",
        "        return WALRUS_EMPTY;\n"
        "        r = walk_record",
-       "unit recovery")
+       "unit recovery damage_of_what_was_durable_is_told_even_after_a_kill")
 mutant("no-look-ahead", "a later record proves that an earlier one was durable (4)",
        "engine/recover_walk.c",
        "    if (w->looked_ahead)\n        return;",
@@ -477,6 +488,26 @@ mutant("stops-at-a-bad-block", "a block with both entries damaged does not hide 
        "        cell->use = CELL_QUARANTINED;\n        rec->damaged = true;\n        return 0;",
        "        cell->use = CELL_QUARANTINED;\n        rec->damaged = true;\n        return -EBADMSG;",
        "unit recovery a_block_with_both_entries_damaged")
+mutant("stops-at-a-bad-file", "a log file whose header is damaged does not hide the others",
+       "engine/recover.c",
+       "            rec->damaged = true;\n            r = 0;\n            continue;",
+       "            rec->damaged = true;\n            r = 0;\n            break;",
+       "unit suspicions a_log_file_whose_header_is_lost")
+mutant("older-entry-wins", "of a block's two entries the newer counts (2)",
+       "engine/recover.c",
+       "info[copy].generation > info[best].generation))",
+       "info[copy].generation < info[best].generation))",
+       "crash 3000")
+mutant("older-offset-wins", "of an offset's two copies the newer counts (2)",
+       "engine/offsets.c",
+       "        slot->newest = generations[1] > generations[0];",
+       "        slot->newest = generations[1] < generations[0];",
+       "unit rot an_offset_that_is_older")
+mutant("recovered-called-durable", "what a killed process left counts as durable when it was synced (7.14)",
+       "engine/recover_walk.c",
+       "    atomic_store(&topic->durable_seq, MIN(durable, w->seq));",
+       "    atomic_store(&topic->durable_seq, w->seq);",
+       "unit unsynced an_entry_that_a_killed_process_left_is_not_taken")
 mutant("unit-proven-in-part", "a number that is known durable proves its whole unit (4)",
        "engine/recover_walk.c",
        "    return w->proven > w->seq || (w->open && w->proven > w->end.seq);",
@@ -510,6 +541,11 @@ mutant("clean-store-proves-nothing", "in a store that was closed cleanly every v
 
 # -------------------------------------------------------------------------------------- checksums
 
+mutant("block-entry-not-checked", "a block's entry counts when its checksum is right (2)",
+       "engine/format.c",
+       "    if (checksum(seed, &raw, sizeof(raw), offsetof(struct format_block, crc)) != le32_get(raw.crc))",
+       "    if (seed == 0)",
+       "unit format")
 mutant("data-not-checked-when-read", "an entry is checked each time it is read",
        "engine/reader.c",
        "(whole && crc32c(0, to, size) != info.data_crc))\n"
@@ -521,7 +557,7 @@ mutant("pieces-not-checked-when-read", "an entry that is read in pieces is check
        "engine/reader.c",
        "        if (guard_crc(&crc, 0, data, info.size) < 0 || crc != info.data_crc)",
        "        if (guard_crc(&crc, 0, data, info.size) < 0)",
-       "unit recovery")
+       "unit recovery one_flipped_byte_of_a_payload")
 mutant("data-not-checked-in-the-walk", "an entry that was not durable counts when its data is whole (4)",
        "engine/recover_walk.c",
        "    if (r == 0 && crc == ret_info->data_crc)\n        return 0;",
@@ -563,6 +599,24 @@ mutant("new-file-not-exclusive", "a new log file is a new file",
        "    const int flags = O_RDWR | O_CREAT | O_NOFOLLOW;",
        "unit suspicions a_new_log_file")
 
+LINKS = "unit refusals a_file_of_the_store_that_is_a_symbolic_link"
+mutant("links-followed", "no file of a store is a symbolic link to somewhere else",
+       "engine/os.c",
+       "    return RETRY(os->openat(dirfd, name, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode));",
+       "    flags &= ~O_NOFOLLOW;\n"
+       "    return RETRY(os->openat(dirfd, name, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode));",
+       LINKS)
+mutant("lock-link-followed", "the lock is no symbolic link to somewhere else: nothing there is written to",
+       "engine/walrus.c",
+       "    int flags = (store->read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_NOFOLLOW;",
+       "    int flags = store->read_only ? O_RDONLY : O_RDWR | O_CREAT;",
+       LINKS)
+mutant("second-name-accepted", "a file with a second name is refused before anything is changed",
+       "engine/refuse.c",
+       "st.st_nlink != 1",
+       "false",
+       "unit hostile_files a_refused_store_is_as_it_was")
+
 # ------------------------------------------------------------------------------------- the mount
 
 mutant("read-at-an-offset-serves-an-entry", "a read behind the end of an entry ends, and gives no other entry",
@@ -570,6 +624,16 @@ mutant("read-at-an-offset-serves-an-entry", "a read behind the end of an entry e
        "    size_t want = (size_t)MIN(size, have > offset ? have - offset : 0);",
        "    size_t want = (size_t)MIN(size, have);\n    offset = 0;",
        "mount next.py again")
+mutant("interrupt-consumes", "a reader of wait that a signal ended takes nothing that comes later",
+       "fs/gate.c",
+       "    if (waiter_move(waiter, WAITER_PARKED, WAITER_CANCELLED)) {",
+       "    if (false) {",
+       "mount waiting.py takes.nothing")
+mutant("late-read-ignores-its-offset", "the first read of an entry that came later gives the bytes at its offset",
+       "fs/take.c",
+       "    read_held(handle, req, size, offset);\n}\n\n/* A READ of `wait`",
+       "    read_held(handle, req, size, 0);\n}\n\n/* A READ of `wait`",
+       "mount waiting.py from.its.middle")
 mutant("blob-write-anywhere", "a blob is written from its start on, without a gap",
        "fs/blob.c",
        "    r = offset == end ? walrus_blob_write(blob->blob, data, size) : -EINVAL;",
