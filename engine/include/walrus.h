@@ -194,9 +194,14 @@ WALRUS_API WALRUS_CHECK int walrus_open(const char *dir, const struct walrus_opt
  */
 WALRUS_API int walrus_close(struct walrus *store);
 
-/* Makes all that was acknowledged in all topics durable, and stores all offsets.  Blocks.  -EIO */
+/* Makes all that was acknowledged in all topics durable, and stores all offsets.  One topic that
+ * fails keeps no other from being synced.  Blocks.
+ * A read-only store has nothing to sync: 0.
+ *   -EIO  something could not be made durable, as walrus_topic_sync; it was reported */
 WALRUS_API WALRUS_CHECK int walrus_sync(struct walrus *store);
 
+/* Counters of the store as they are; those that change meanwhile may not be of one moment.  Does
+ * not block for the disk. */
 WALRUS_API void walrus_stat(struct walrus *store, struct walrus_stat *ret_stat);
 
 /* WALRUS_ATTR_SIZE bytes that the library keeps for the caller; zero at first.  Setting blocks, and
@@ -223,8 +228,9 @@ WALRUS_API int walrus_dirfd(struct walrus *store);
 WALRUS_API WALRUS_CHECK int walrus_append(struct walrus *store, const char *topic, const void *data,
                                           size_t size);
 
-/* Appends `count` entries, all or none, a crash included.  -EMSGSIZE also when count is over
- * WALRUS_BATCH_COUNT_MAX; else as walrus_append. */
+/* Appends `count` entries in their order, all or none, a crash included; 0 of them do nothing but
+ * make the topic.  -EMSGSIZE also when count is over WALRUS_BATCH_COUNT_MAX; else as walrus_append.
+ */
 WALRUS_API WALRUS_CHECK int walrus_batch_append(struct walrus *store, const char *topic,
                                                 const struct iovec *entries, size_t count);
 
@@ -239,22 +245,32 @@ WALRUS_API WALRUS_CHECK int walrus_batch_append(struct walrus *store, const char
 WALRUS_API WALRUS_CHECK int walrus_read_next(struct walrus *store, const char *topic,
                                              struct walrus_entry *ret_entry);
 
-/* Copies the entry that walrus_read_next would take.  WALRUS_EMPTY -EBADMSG -EIO */
+/*
+ * Copies the entry that walrus_read_next would take, and takes nothing.  ret_entry->data is the
+ * caller's to free, never NULL.
+ *   WALRUS_EMPTY  nothing to take, or no such topic
+ *   -EBADMSG      the entry is damaged; it stays where it is until it is taken
+ *   -EIO          the disk fails
+ */
 WALRUS_API WALRUS_CHECK int walrus_peek(struct walrus *store, const char *topic,
                                         struct walrus_entry *ret_entry);
 
 /*
  * Takes up to `max_count` entries of together at most `max_bytes` payload bytes, but at least one;
  * one sync for all in strict mode.  *ret_entries is an array of *ret_count from malloc;
- * walrus_entries_free frees it.  A damaged entry ends the batch before it, or is the result:
- * as walrus_read_next.
+ * walrus_entries_free frees it, the data too.  A damaged entry ends the batch before it, or is the
+ * result: as walrus_read_next.
+ *   -EINVAL  max_count is 0; else as walrus_read_next
  */
 WALRUS_API WALRUS_CHECK int walrus_batch_read(struct walrus *store, const char *topic,
                                               size_t max_bytes, size_t max_count,
                                               struct walrus_entry **ret_entries, size_t *ret_count);
 WALRUS_API void walrus_entries_free(struct walrus_entry *entries, size_t count);
 
-/* Copies the retained entry `seq`; takes nothing.  -ENOENT: not retained, or not yet stored. */
+/* Copies the retained entry `seq`; takes nothing.  ret_entry->data is the caller's to free.
+ *   -ENOENT   no such topic, or the entry is not retained, or not yet stored
+ *   -EBADMSG  it is damaged
+ *   -EIO      the disk fails */
 WALRUS_API WALRUS_CHECK int walrus_read_at(struct walrus *store, const char *topic, uint64_t seq,
                                            struct walrus_entry *ret_entry);
 
@@ -265,12 +281,15 @@ WALRUS_API WALRUS_CHECK int walrus_name_check(const char *name, size_t size);
 
 /* Makes a topic with the group "default"; attributes (WALRUS_ATTR_SIZE bytes each; NULL: zero) are
  * kept with them.  Durable on return; blocks.  The caller gets a reference.
- * -EEXIST -ENAMETOOLONG -EINVAL -ENOSPC -EIO -EROFS */
+ *   -EEXIST                there is one of that name
+ *   -ENAMETOOLONG -EINVAL  not a name
+ *   -ENOSPC                no room for its record; nothing changed
+ *   -EIO -EROFS */
 WALRUS_API WALRUS_CHECK int walrus_topic_create(struct walrus *store, const char *name,
                                                 const void *topic_attr, const void *group_attr,
                                                 struct walrus_topic **ret_topic);
 
-/* Finds a topic; the caller gets a reference.  -ENOENT */
+/* Finds a topic; the caller gets a reference.  Does not block.  -ENOENT: there is none. */
 WALRUS_API WALRUS_CHECK int walrus_topic_find(struct walrus *store, const char *name,
                                               struct walrus_topic **ret_topic);
 
@@ -279,26 +298,35 @@ WALRUS_API WALRUS_CHECK int walrus_topic_find(struct walrus *store, const char *
 WALRUS_API WALRUS_CHECK int walrus_topic_after(struct walrus *store, uint64_t after_id,
                                                struct walrus_topic **ret_topic);
 
+/* One reference more, and one less.  A topic that is held stays valid after its removal, but is of
+ * no use then.  All references are given back before the store is closed. */
 WALRUS_API struct walrus_topic *walrus_topic_ref(struct walrus_topic *topic);
 WALRUS_API void walrus_topic_unref(struct walrus_topic *topic); /* NULL is allowed */
 
 /* Copies the present name, NUL-terminated, into WALRUS_NAME_SIZE_MAX + 1 bytes. */
 WALRUS_API void walrus_topic_name(struct walrus_topic *topic, char *ret_name);
+/* Whether it was removed: by the time of the answer it may be. */
 WALRUS_API bool walrus_topic_removed(struct walrus_topic *topic);
+/* Counters as they are, of a removed topic too.  Does not block for the disk. */
 WALRUS_API void walrus_topic_stat(struct walrus_topic *topic, struct walrus_topic_stat *ret_stat);
 
-/* Atomic and durable on return; block.  -EEXIST -ENAMETOOLONG -EINVAL -ENODEV -ENOSPC -EIO -EROFS */
+/* Gives the topic another name; references stay valid.  Atomic, and durable on return; blocks.
+ * -EEXIST: there is one of that name, be it this one.  -ENODEV; else as walrus_topic_create. */
 WALRUS_API WALRUS_CHECK int walrus_topic_rename(struct walrus_topic *topic, const char *name);
 
 /* Removes a topic with its groups and frees its blocks.  -ENOTEMPTY: a group has entries that are
- * not consumed.  Durable on return; blocks.  Later calls with it give -ENODEV. */
+ * not consumed.  Durable on return; blocks.  Later calls with it give -ENODEV, and so do those of
+ * its groups and readers.  -ENODEV -ENOSPC -EIO -EROFS */
 WALRUS_API WALRUS_CHECK int walrus_topic_remove(struct walrus_topic *topic);
 
-/* As walrus_attr. */
+/* As walrus_attr and walrus_set_attr, and -ENODEV. */
 WALRUS_API void walrus_topic_attr(struct walrus_topic *topic, void *ret_attr);
 WALRUS_API WALRUS_CHECK int walrus_topic_set_attr(struct walrus_topic *topic, const void *attr);
 
-/* Durable on return; block.  -EINVAL -ENODEV -ENOSPC -EIO -EROFS */
+/* What is kept of the topic when all groups have consumed it; and how many bytes of disk space it
+ * may take (0: no limit), beyond which appends give -EDQUOT until some is consumed.  Both hold for
+ * what is stored already, too.  Durable on return; block.
+ * -EINVAL: no such kind of retention.  -ENODEV -ENOSPC -EIO -EROFS */
 WALRUS_API WALRUS_CHECK int walrus_topic_set_retention(struct walrus_topic *topic,
                                                        const struct walrus_retention *retention);
 WALRUS_API WALRUS_CHECK int walrus_topic_set_limit(struct walrus_topic *topic, uint64_t limit);
@@ -333,9 +361,15 @@ WALRUS_API bool walrus_fsync_each(struct walrus *store);
 /*
  * An entry written piece by piece into blocks of its own, up to WALRUS_ENTRY_SIZE_MAX bytes, with no
  * more memory than a small buffer.  It is no entry, and has no number, until it is committed.
- * walrus_blob_write: -EFBIG  larger than an entry may be; -ENOSPC -EDQUOT -EIO -ENODEV -EROFS.
- * After a failed write the blob can only be aborted.  Commit appends what was written as one entry
- * (also when nothing was written) and ends the blob whatever is returned.
+ * The death of the process leaves nothing of it.
+ *
+ * walrus_blob_open: -ENODEV -EROFS.  The blob holds a reference to the topic.
+ * walrus_blob_write: -EFBIG  the entry would be larger than one may be: nothing was added;
+ * -ENOSPC -EDQUOT -EIO -ENODEV: the blob can only be aborted.  Blocks where its buffer is full.
+ * walrus_blob_commit appends what was written as one entry (also when nothing was written), durable
+ * as the store's schedule says, or with `durable` before it returns; its number goes to *ret_seq
+ * (NULL is allowed).  It ends the blob whatever is returned; results as walrus_topic_append, and
+ * -EIO after a write that failed.  walrus_blob_abort ends it and leaves no entry.
  */
 WALRUS_API WALRUS_CHECK int walrus_blob_open(struct walrus_topic *topic,
                                              struct walrus_blob **ret_blob);
@@ -348,8 +382,11 @@ WALRUS_API void walrus_blob_abort(struct walrus_blob *blob); /* NULL is allowed 
 
 /* ------------------------------------------------------------------------------------- groups -- */
 
-/* As the functions of topics.  A new group starts at the oldest retained entry.
- * walrus_group_remove: -EBUSY  it is the only group of its topic. */
+/* As the functions of topics, in effect, results, durability and references; -ENODEV also when it
+ * is the topic that was removed.  A new group starts at the oldest retained entry.  A removed one
+ * loses its offset, and what only it had yet to consume may go.
+ * walrus_group_remove: -EBUSY  it is the only group of its topic.
+ * walrus_group_topic: borrowed, valid for as long as the group is held. */
 WALRUS_API WALRUS_CHECK int walrus_group_create(struct walrus_topic *topic, const char *name,
                                                 const void *attr, struct walrus_group **ret_group);
 WALRUS_API WALRUS_CHECK int walrus_group_find(struct walrus_topic *topic, const char *name,
@@ -378,12 +415,16 @@ enum walrus_whence {
 /*
  * Moves the group's offset; entries in hand stay with their holders, what they consume after a move
  * no longer counts, and a move back may deliver them again.  Durable on return; blocks.
- *   -ERANGE  outside of what is retained   -ENODEV -EIO -EROFS
+ *   -ERANGE  outside of what is retained; nothing was moved
+ *   -EINVAL  no such whence
+ *   -EIO     it could not be stored, and may hold for as long as the store is open only
+ *   -ENODEV -EROFS
  */
 WALRUS_API WALRUS_CHECK int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence,
                                               uint64_t value);
 
-/* Stores the group's offset durably (at-least-once; in strict mode it always is).  Blocks. -EIO */
+/* Stores the group's offset durably (at-least-once; in strict mode it always is).  Blocks.
+ * -EIO: it could not be stored.  -ENODEV.  A read-only store has nothing to store: 0. */
 WALRUS_API WALRUS_CHECK int walrus_group_sync(struct walrus_group *group);
 
 /*
@@ -412,11 +453,14 @@ WALRUS_API WALRUS_CHECK int walrus_group_watch(struct walrus_group *group, void 
 WALRUS_API WALRUS_CHECK int walrus_group_claim(struct walrus_group *group, size_t max_count,
                                                size_t max_bytes, struct walrus_reader **ret_reader);
 
-/* Opens the entry that a claim would get, without claiming it.  WALRUS_EMPTY -ENODEV -EIO */
+/* Opens the entry that a claim would get, without claiming it: others may claim it meanwhile.
+ * Reading consumes nothing; walrus_reader_close ends it.
+ * WALRUS_EMPTY: nothing to claim.  -ENODEV -EIO */
 WALRUS_API WALRUS_CHECK int walrus_group_peek(struct walrus_group *group,
                                               struct walrus_reader **ret_reader);
 
-/* Opens a retained entry.  -ENOENT: not retained, or not yet stored.  -ENODEV */
+/* Opens a retained entry, as walrus_group_peek does.
+ * -ENOENT: not retained, or not yet stored.  -ENODEV -EIO */
 WALRUS_API WALRUS_CHECK int walrus_entry_open(struct walrus_topic *topic, uint64_t seq,
                                               struct walrus_reader **ret_reader);
 
@@ -438,7 +482,7 @@ WALRUS_API uint64_t walrus_reader_time(const struct walrus_reader *reader);
  *             consumed; *ret_next (NULL is allowed) is where the entry behind it begins
  *   -EBUSY    as walrus_group_claim: nothing was handed out, and a retry can work
  *   -EIO      the offset cannot be stored, or the disk fails
- *   -EAGAIN   never
+ *   -ENODEV
  */
 WALRUS_API WALRUS_CHECK ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer,
                                                    size_t size, uint64_t offset,
@@ -446,7 +490,7 @@ WALRUS_API WALRUS_CHECK ssize_t walrus_reader_read(struct walrus_reader *reader,
 
 /* At-least-once: the bytes up to `offset` have reached the consumer.  Every entry that ends there
  * or before is consumed, and so is a zero-length one at `offset`; the group's offset is stored each
- * persist_every entries (blocks then).  Strict mode: does nothing.  -EIO */
+ * persist_every entries (blocks then).  Strict mode: does nothing.  -EIO: it cannot be stored */
 WALRUS_API WALRUS_CHECK int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset);
 
 /* Sizes, numbers and times of the entries in the reader one by one: describes entry `index` (from
