@@ -255,7 +255,7 @@ static int fault_run(void)
         (void)alarm(HANG_SECONDS);
         surfaced = 0;
         bool hit = fault.event < 0 ? program_faulty() : recovery_faulty();
-        _exit(hit ? (surfaced > 0 ? 0 : 3) : 1);
+        child_exit(hit ? (surfaced > 0 ? 0 : 3) : 1);
     }
     CHECK_INT(waitpid(pid, &status, 0), pid);
     if (!WIFEXITED(status))

@@ -174,7 +174,7 @@ int workload_many(const struct workload_plan *plan, struct tally **ret_tally)
             plan->run(plan->seed + begun * plan->step);
             tally->workloads++;
             fflush(NULL);
-            _exit(0);
+            child_exit(0);
         }
         count++;
         begun++;

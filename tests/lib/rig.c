@@ -20,6 +20,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WALRUS_COVERAGE
+#include <gcov.h>
+#endif
 
 #include "faultos.h"
 #include "tmpdir.h"
@@ -52,6 +55,14 @@ void check_int(const char *file, int line, const char *text, int64_t actual, int
     format_code(wanted, sizeof(wanted), expected);
     fprintf(stderr, "%s:%d: %s is %s, not %s\n", file, line, text, found, wanted);
     abort();
+}
+
+_Noreturn void child_exit(int status)
+{
+#ifdef WALRUS_COVERAGE
+    __gcov_dump();
+#endif
+    _exit(status);
 }
 
 void sleep_ms(unsigned ms)

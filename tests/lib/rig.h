@@ -47,6 +47,8 @@
 
 _Noreturn void check_fail(const char *file, int line, const char *text);
 void check_int(const char *file, int line, const char *text, int64_t actual, int64_t expected);
+/* Ends a child of fork(2): as _exit, but what it covered is counted. */
+_Noreturn void child_exit(int status);
 void sleep_ms(unsigned ms);
 uint64_t now_ms(void); /* monotonic */
 

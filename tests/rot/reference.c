@@ -23,7 +23,7 @@ static int image_compare(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static void images_read(struct ref_images *images, const char *path)
+void images_read(struct ref_images *images, const char *path)
 {
     DIR *dir = opendir(path);
     CHECK(dir != NULL);
@@ -50,7 +50,7 @@ static void images_read(struct ref_images *images, const char *path)
     qsort(images->list, images->count, sizeof(images->list[0]), image_compare);
 }
 
-static void images_free(struct ref_images *images)
+void images_free(struct ref_images *images)
 {
     for (size_t i = 0; i < images->count; i++) {
         free(images->list[i].data);

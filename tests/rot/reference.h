@@ -68,6 +68,9 @@ void golden_unpack(const char *name, const char *dir);
 void reference_load(struct reference *ref, struct rig *rig);
 void reference_fini(struct reference *ref);
 
+/* The files of `dir`, in memory; those that start with a dot and LOCK are left out. */
+void images_read(struct ref_images *images, const char *dir);
+void images_free(struct ref_images *images);
 /* Makes `dir` hold exactly the files of `images`. */
 void images_write(const struct ref_images *images, const char *dir);
 
