@@ -32,7 +32,7 @@ struct gate {
     struct mount *mount;
     struct walrus_group *group; /* a reference */
     uint64_t topic_id, group_id;
-    uint32_t user_count; /* handles */
+    uint32_t user_count; /* handles, and who arms the watch */
     uint32_t ref_count;  /* those, all together, count as one */
     struct list waiters; /* the first came first */
     struct list pollers;
@@ -170,45 +170,54 @@ static void gate_ready(void *arg)
     gate_schedule(arg);
 }
 
-/* True: there is something to claim now, or the group is gone.  False: gate_ready() will say. */
+/* True: there is something to claim now, or the group is gone.  False: gate_ready() will say, or
+ * nobody is left to be told: the last waiter may have been interrupted since it was looked at.
+ * Arming uses the gate, so that it does not go, and leave the watch behind, meanwhile. */
 static bool gate_arm(struct gate *gate)
 {
     lock_acquire(gate_lock(gate));
-    gate->armed = true;
+    bool used = gate->listed;
+    if (used) {
+        gate->user_count++;
+        gate->armed = true;
+    }
     lock_release(gate_lock(gate));
-    return walrus_group_watch(gate->group, gate_ready, gate) != WALRUS_EMPTY;
+    if (!used)
+        return false;
+    bool ready = walrus_group_watch(gate->group, gate_ready, gate) != WALRUS_EMPTY;
+    gate_put(gate);
+    return ready;
 }
 
 void gate_put(struct gate *gate)
 {
+    bool disarmed = false;
+
     if (gate == NULL)
         return;
     lock_acquire(gate_lock(gate));
-    bool last = --gate->user_count == 0;
-    bool armed = gate->armed;
-    if (last) {
-        gate->ref_count++;
+    gate->ref_count++;
+    /* The last user disarms, and stays one until that is done: there is never a second gate for the
+     * group, whose watch it would be, and nobody arms this one between the look and the end. */
+    while (gate->user_count == 1 && gate->armed) {
         gate->armed = false;
+        lock_release(gate_lock(gate));
+        int r = walrus_group_watch(gate->group, NULL, NULL);
+        (void)r; /* nothing to disarm in a group that was removed */
+        disarmed = true;
+        lock_acquire(gate_lock(gate));
     }
-    lock_release(gate_lock(gate));
-    if (!last)
-        return;
-    int r = armed ? walrus_group_watch(gate->group, NULL, NULL) : 0;
-    (void)r; /* nothing to disarm in a group that was removed */
-
-    bool unlist = false;
-    lock_acquire(gate_lock(gate));
-    if (gate->user_count == 0 && gate->listed) {
+    bool last = --gate->user_count == 0;
+    if (last) {
         struct gate **at = gate_bucket(gate->mount->gates, gate->topic_id, gate->group_id);
         while (*at != gate)
             at = &(*at)->hash_next;
         *at = gate->hash_next;
         gate->listed = false;
         gate->ref_count--;
-        unlist = true;
     }
     lock_release(gate_lock(gate));
-    if (!unlist)
+    if (!last && disarmed)
         gate_schedule(gate); /* somebody came: his watch was disarmed with ours */
     gate_unref(gate);
 }
