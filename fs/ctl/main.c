@@ -70,6 +70,8 @@ enum ctl_result ctl_fail(struct ctl *ctl, int error, const char *format, ...)
     va_end(args);
     if (error == -EPROTONOSUPPORT)
         fputs(": it was written by a newer version", stderr);
+    else if (error == -ENOTCONN)
+        fputs(": a dead daemon left its mount there; remove it with fusermount3 -u", stderr);
     else if (error)
         fprintf(stderr, ": %s", strerrordesc_np(-error));
     fputc('\n', stderr);

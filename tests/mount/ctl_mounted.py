@@ -70,6 +70,19 @@ def _(m):
     equal((shown["mountpoint"], [t["topic"] for t in shown["topics"]]), (m.path, ["inside"]))
 
 
+@case("what cannot be done because the daemon died is said with the command that takes its mount away")
+def _(m):
+    m.topic().append(b"x")
+    m.daemon.kill()
+    m.daemon.wait()
+    m.daemon = None
+    for command in (("status", m.path), ("top", m.path), ("seek", m.path, "t", "0"), ("bench", m.path)):
+        assert "fusermount3 -u" in ctl(*command, status=3), command
+    equal(parsed("status", m.store)["topics"][0]["entries"], 1)
+    m.detach()
+    m.start()
+
+
 @case("status ends with 2 where entries are damaged, and with 3 where there is no store", allow=".")
 def _(m):
     t = m.topic()
