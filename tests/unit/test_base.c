@@ -13,6 +13,7 @@
 #include "crc32c.h"
 #include "guard.h"
 #include "list.h"
+#include "rig.h"
 #include "sync.h"
 
 #define PAGE_SIZE 4096u
@@ -362,7 +363,7 @@ Test(guard, lets_a_sent_signal_end_the_process, .init = install_over_default, .s
 static void exit_if_right_address(int sig, siginfo_t *info, void *context)
 {
     (void)sig;
-    _exit(context && info->si_addr == lost + 5 ? 42 : 43);
+    child_exit(context && info->si_addr == lost + 5 ? 42 : 43);
 }
 
 Test(guard, hands_a_foreign_fault_to_the_handler_before_it, .init = map_cut_file, .exit_code = 42)
@@ -378,7 +379,7 @@ Test(guard, hands_a_foreign_fault_to_the_handler_before_it, .init = map_cut_file
 
 static void exit_with_signal(int sig)
 {
-    _exit(sig == SIGBUS ? 44 : 45);
+    child_exit(sig == SIGBUS ? 44 : 45);
 }
 
 Test(guard, hands_a_foreign_fault_to_an_old_style_handler, .init = map_cut_file, .exit_code = 44)

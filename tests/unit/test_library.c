@@ -222,6 +222,26 @@ Test(library, a_key_never_leads_out_of_the_directory)
     }
 }
 
+Test(library, says_what_is_wrong_with_the_name_of_a_store)
+{
+    static char longest[PATH_MAX + 100];
+    struct walrus_options options = s.options;
+    struct walrus *walrus;
+    char path[PATH_MAX];
+
+    memset(longest, 'x', sizeof(longest) - 1);
+    CHECK_INT(walrus_open(longest, &options, &walrus), -ENAMETOOLONG);
+    CHECK_INT(walrus_open("", &options, &walrus), -ENOENT);
+    snprintf(path, sizeof(path), "%s/none/store", s.dir);
+    CHECK_INT(walrus_open(path, &options, &walrus), -ENOENT); /* only the last part is made */
+    options.key = "";
+    CHECK_INT(walrus_open(s.dir, &options, &walrus), -EINVAL);
+    options.key = longest;
+    CHECK_INT(walrus_open(s.dir, &options, &walrus), -ENAMETOOLONG);
+    snprintf(path, sizeof(path), "%s//", s.dir);
+    CHECK_INT(walrus_open(path, &s.options, &s.walrus), 0);
+}
+
 Test(library, the_environment_names_the_namespace_unless_options_do)
 {
     setenv("WALRUS_INSTANCE_KEY", "from-env", 1);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "crc32c.h"
 #include "format.h"
@@ -201,6 +202,35 @@ Test(repair, refuses_a_store_that_is_in_use_and_what_is_none)
     CHECK(stat(path, &st) < 0);
     rig_open(&s);
     CHECK_INT(walrus_repair(s.dir, NULL, &result), -EBUSY);
+}
+
+Test(repair, takes_no_lock_that_leads_elsewhere)
+{
+    struct walrus_verify_result result;
+    char lock[PATH_MAX], away[PATH_MAX];
+    make();
+    path_of("LOCK", lock);
+    path_of(".away", away);
+    CHECK_INT(link(lock, away), 0);
+    CHECK_INT(walrus_repair(s.dir, NULL, &result), -ELOOP);
+    CHECK_INT(unlink(lock), 0);
+    CHECK_INT(symlink(away, lock), 0);
+    CHECK_INT(walrus_repair(s.dir, NULL, &result), -ELOOP);
+}
+
+Test(repair, makes_the_only_block_of_a_topic_its_own_again)
+{
+    make();
+    struct place place;
+    rig_find(&s, "u", 0, 70, &place);
+    uint64_t idx = (place.off - FORMAT_FILE_META_SIZE) / RIG_BLOCK_SIZE;
+    const char *name = strrchr(place.path, '/') + 1;
+    spoil(name, FORMAT_TABLE_OFF(0) + idx * 128, 128);
+    spoil(name, FORMAT_TABLE_OFF(1) + idx * 128, 128);
+    struct walrus_verify_result result = repair();
+    CHECK(result.mended_count > 0);
+    rig_open(&s);
+    rig_expect_at(&s, "u", 0, 70);
 }
 
 Test(repair, a_checksum_can_be_run_backwards)

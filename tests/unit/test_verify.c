@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format.h"
@@ -215,5 +216,82 @@ Test(verify, changes_nothing_and_refuses_what_is_no_store)
     dir_make(rig.dir, "empty");
     CHECK_INT(walrus_verify("/nonexistent/store", NULL, &result), -ENOENT);
     rig_fini(&copy);
+    rig_fini(&rig);
+}
+
+static void progress(void *arg, uint64_t done, uint64_t total)
+{
+    uint64_t *last = arg;
+    CHECK(done >= *last && done <= total);
+    *last = done;
+}
+
+Test(verify, tells_how_far_it_is)
+{
+    struct rig rig;
+    uint64_t done = 0;
+    struct walrus_verify_options options = {.progress = progress, .arg = &done};
+    struct walrus_verify_result result;
+    make(&rig);
+    CHECK_INT(walrus_verify(rig.dir, &options, &result), 0);
+    CHECK(done > 0);
+    rig_fini(&rig);
+}
+
+/* What is no file of one name is damage, and what it leads to is left as it is, by repair too. */
+Test(verify, does_not_follow_a_file_that_is_not_its_own)
+{
+    static const char *const names[] = {"SUPER", "topics.db", "read_offset_idx_index.db",
+                                        "wal_0001.log"};
+    static uint8_t before[1 << 20], after[1 << 20];
+    struct walrus_verify_result result;
+    struct rig rig;
+    struct found found;
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        for (int how = 0; how < 3; how++) {
+            char path[PATH_MAX], away[PATH_MAX];
+            make(&rig);
+            snprintf(path, sizeof(path), "%s/%s", rig.dir, names[i]);
+            uint64_t size = disk_size(path);
+            CHECK(size <= sizeof(before));
+            disk_read(path, 0, before, size);
+            snprintf(away, sizeof(away), "%s/.away", rig.dir);
+            if (how == 0)
+                CHECK(rename(path, away) == 0 && symlink(away, path) == 0);
+            else if (how == 1)
+                CHECK(rename(path, away) == 0 && mkfifo(path, 0600) == 0);
+            else
+                CHECK_INT(link(path, away), 0);
+            verify(rig.dir, &found);
+            CHECK(found.count > 0);
+            int r = walrus_repair(rig.dir, NULL, &result);
+            CHECK(r == 0 || r == -ELOOP);
+            if (how != 1) {
+                CHECK(disk_size(away) == size && size <= sizeof(after));
+                disk_read(away, 0, after, size);
+                CHECK(memcmp(before, after, size) == 0);
+            }
+            rig_fini(&rig);
+        }
+    }
+}
+
+/* Nobody finds damage in a store only because it is written meanwhile. */
+Test(verify, of_a_store_in_use_names_what_is_damaged_in_it)
+{
+    struct rig rig;
+    struct found found;
+    struct place place;
+    make(&rig);
+    rig_open(&rig);
+    rig_find(&rig, "t", 23, 5000, &place);
+    place_flip(&place, 100);
+    flip(&rig, "topics.db", 4096 + 20);
+    flip(&rig, "wal_0001.log", 61440 + 20);
+    struct walrus_verify_result result = verify(rig.dir, &found);
+    CHECK(result.in_use);
+    CHECK_INT(found.count, 3);
+    CHECK_INT(result.lost_count, 1);
+    rig_close_degraded(&rig);
     rig_fini(&rig);
 }
