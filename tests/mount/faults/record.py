@@ -10,6 +10,7 @@ Rules broken raise AssertionError: I1 to I3 of docs/reliability.md, by name.
 """
 
 import hashlib
+import math
 import struct
 import threading
 import time
@@ -144,14 +145,17 @@ class Record:
         missing = self.judge_missing(keys, power)
         self.judge_units(keys)
         self.judge_group(found, offset, missing)
-        self.stopped()
+        self.stopped(power)
         self.in_hand.clear()
         self.in_doubt.clear()
         self.cut = False
 
-    def stopped(self):
-        """The daemon went without storing the offset: at-least-once, what it had not stored comes again."""
-        if not self.strict:
+    def stopped(self, power=False):
+        """The daemon went without storing the offset: at-least-once, what it had not stored comes again.  On a disk
+        that is dead it can store none, and delivers all the same, for as long as it lives."""
+        if power:
+            self.repeats = math.inf
+        elif not self.strict:
             self.repeats += self.persist_every + self.all_in_hand() + len(self.in_doubt)
 
     def all_in_hand(self):
