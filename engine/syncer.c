@@ -232,9 +232,10 @@ static int flush_topics(struct walrus_topic **topics, size_t topic_count, bool a
         lock_release(&topic->append_lock);
     }
     int r = ready ? 0 : -ENOMEM;
-    memcpy(by_file, items, ready ? used * sizeof(*items) : 0);
-    if (ready)
+    if (ready) {
+        memcpy(by_file, items, used * sizeof(*items));
         qsort(by_file, used, sizeof(*by_file), item_compare);
+    }
     for (size_t i = 0; ready && i < used;) {
         size_t n = 1;
         while (i + n < used && by_file[i + n].block->file == by_file[i].block->file)
