@@ -42,7 +42,9 @@ package_fstab() {
     # shellcheck disable=SC2016
     in_chroot sh -euc 'mkdir -p /mnt/boot
         echo "/var/lib/boot /mnt/boot walrusfs fsync=each,nofail,allow_other 0 0" >> /etc/fstab
-        mount /mnt/boot; mkdir /mnt/boot/t; echo x > /mnt/boot/t/append; umount /mnt/boot
+        mount /mnt/boot; mkdir /mnt/boot/t; echo x > /mnt/boot/t/append
+        pid=$(cat /var/lib/boot/LOCK); umount /mnt/boot
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done # umount does not wait for the daemon
         mount -a -t walrusfs; mount -a -t walrusfs
         [ "$(cat /mnt/boot/t/next)" = x ]; walrusctl status /mnt/boot; umount /mnt/boot'
 }
