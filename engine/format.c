@@ -188,7 +188,7 @@ int format_super_decode(const void *data, size_t size, struct super_info *ret_in
     info.topic_id_next = le64_get(raw.topic_id_next);
     info.digest = le64_get(raw.digest);
     memcpy(info.uuid, raw.uuid, sizeof(info.uuid));
-    if (!geometry_ok(info.block_size, info.blocks_per_file) || info.clean > 1)
+    if (!geometry_ok(info.block_size, info.blocks_per_file) || info.clean > FORMAT_OPENING)
         return -EBADMSG;
     *ret_info = info;
     return 0;

@@ -40,6 +40,13 @@ enum {
     FORMAT_FLAGS = 7
 }; /* flags of a record */
 
+/* SUPER's `clean`. */
+enum {
+    FORMAT_IN_USE = 0, /* or its user died, or a sync failed */
+    FORMAT_CLOSED = 1,
+    FORMAT_OPENING = 2, /* was closed; since then an opening has begun, and nothing was appended */
+};
+
 struct format_super {
     uint8_t magic[8];
     struct le32 crc, version, compat, ro_compat, incompat, block_size, blocks_per_file, clean;

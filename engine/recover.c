@@ -690,7 +690,8 @@ static void digest_check(struct recovery *rec)
     struct walrus *store = rec->store;
     uint64_t digest =
         rec->digest + registry_digest(store->registry) + offsets_digest(store->offsets);
-    if (!store->super.clean || !store->super.digest || store->super.digest == (digest ? digest : 1))
+    if (store->super.clean != FORMAT_CLOSED || !store->super.digest ||
+        store->super.digest == (digest ? digest : 1))
         return;
     report(&store->reporter, WALRUS_ERROR, -EBADMSG, NULL,
            "the metadata is not what it was when the store was closed: some of it is damaged, or "
@@ -719,8 +720,8 @@ static int offsets_check(struct walrus *store)
 int recover(struct walrus *store)
 {
     struct recovery rec = {.store = store,
-                           .unclean = !store->super.clean && !store->read_only,
-                           .walk = !store->super.clean};
+                           .unclean = store->super.clean != FORMAT_CLOSED && !store->read_only,
+                           .walk = store->super.clean != FORMAT_CLOSED};
     uint64_t topic_id_next = 1, registry_damaged = 0;
     int r = registry_open(store->dirfd, store->super.uuid, store->read_only, &store->reporter,
                           recover_visit, &rec, &topic_id_next, &registry_damaged, &store->registry);

@@ -66,7 +66,7 @@ static void walk_mark_end(struct walk *w, size_t i, uint32_t off)
 /* --------------------------------------------------------------------------------- proofs -- */
 
 /* Everything below this was durable when the record was written; in a store that was closed cleanly
- * so was the record itself. */
+ * so was the record itself, also when an opening since then did not come to its end. */
 static uint64_t proof_of(const struct walk *w, const struct record_info *info)
 {
     if (w->rec->store->super.clean)

@@ -86,10 +86,10 @@ struct block {
     uint32_t space_end; /* disk space is there up to here, at least alloc_end */
     bool trim; /* what recovery or a failed append left behind `end` goes before an append */
     /* LOCK_TABLE */
-    bool entered;       /* an entry of it was written, or may have been */
-    bool table_durable; /* its active entry is durable */
-    bool sealed;        /* its sealed entry was written */
-    uint32_t hint_used; /* `used` in the newest entry written */
+    bool entered;              /* an entry of it was written, or may have been */
+    atomic_bool table_durable; /* its active entry is; the keeper reads it too */
+    bool sealed;               /* its sealed entry was written */
+    uint32_t hint_used;        /* `used` in the newest entry written */
     /* LOCK_SYNC */
     uint32_t synced_end; /* bytes of records known to be durable */
 };

@@ -210,8 +210,9 @@ static int check_super(struct check *c)
         return -EBADMSG;
     uint32_t best = result[0] < 0 || (result[1] == 0 && info[1].generation > info[0].generation);
     c->super = info[best];
-    if (result[best ^ 1] < 0)
-        c->super.clean = 0; /* the damaged one may have been the newer */
+    /* The damaged one may have been the newer; and an opening may have changed metadata. */
+    if (result[best ^ 1] < 0 || c->super.clean != FORMAT_CLOSED)
+        c->super.clean = FORMAT_IN_USE;
     c->result.clean = c->super.clean;
     return 0;
 }

@@ -257,7 +257,7 @@ static int super_write(struct walrus *store, uint32_t clean)
     next.generation++;
     next.clean = clean;
     next.topic_id_next = MAX(store->topic_id_next, next.topic_id_next);
-    next.digest = clean ? store_digest(store) : 0;
+    next.digest = clean == FORMAT_CLOSED ? store_digest(store) : 0;
     format_super_encode(&copy, &next);
     uint64_t off = (next.generation & 1) * sizeof(copy);
     int r = os_write(store->super_fd, &copy, sizeof(copy), off, false);
@@ -266,6 +266,13 @@ static int super_write(struct walrus *store, uint32_t clean)
     if (r == 0)
         store->super = next;
     return r;
+}
+
+/* One after the other: damage to one must not bring back what both said before. */
+static int super_write_both(struct walrus *store, uint32_t clean)
+{
+    int r = super_write(store, clean);
+    return r < 0 ? r : super_write(store, clean);
 }
 
 /* The better of the two copies; also how the store is refused. */
@@ -493,16 +500,16 @@ static int store_open(struct walrus *store)
     int r = store_enter(store);
     if (r == 0)
         r = refuse_check(store);
+    struct super_info was = store->super;
     if (r == 0 && !store->read_only) {
-        struct super_info was = store->super;
-        r = super_write(store, 0);
-        if (r == 0)
-            r = super_write(store, 0);
+        r = super_write_both(store, was.clean ? FORMAT_OPENING : FORMAT_IN_USE);
         store->super.clean = was.clean; /* in memory: how the walk is to be done */
         store->super.digest = was.digest;
     }
     if (r == 0)
         r = recover(store);
+    if (r == 0 && !store->read_only && was.clean)
+        r = super_write_both(store, FORMAT_IN_USE);
     if (r == 0 && !store->read_only)
         r = threads_start(store);
     if (r == 0 && !store->read_only)
@@ -586,7 +593,7 @@ int walrus_close(struct walrus *store)
         if (r == 0)
             r = offsets_error(store->offsets);
         if (r == 0 && !atomic_load(&store->degraded) && !atomic_load(&store->blurred))
-            r = super_write(store, 1);
+            r = super_write(store, FORMAT_CLOSED);
         if (r < 0)
             report(&store->reporter, WALRUS_ERROR, r, NULL,
                    "the store was closed, but not everything could be made durable");

@@ -481,7 +481,7 @@ static bool durable_clean(const struct order *order, const struct cut_disk *disk
     for (uint32_t copy = 0; super != NULL && copy < 2; copy++)
         if (format_super_decode(super->durable + copy * FORMAT_PAGE_SIZE, FORMAT_PAGE_SIZE,
                                 &info) == 0)
-            clean |= info.clean != 0;
+            clean |= info.clean == FORMAT_CLOSED;
     return clean;
 }
 
@@ -491,10 +491,12 @@ static void check_super(struct order *order, const struct cut_disk *disk,
     struct super_info info;
 
     rule(order, format_super_decode(data, event->size, &info) == 0, 0, "SUPER is valid");
-    if (!info.clean) {
-        order->dir_synced = false;
+    if (info.clean != FORMAT_CLOSED) { /* what follows an opening that was marked is its end */
+        order->dir_synced = order->dir_synced && order->opening && info.clean == FORMAT_IN_USE;
+        order->opening = order->opening || info.clean == FORMAT_OPENING;
         return;
     }
+    order->opening = false;
     rule(order, disk->change_count == 0, 0, "SUPER is clean when all names are durable");
     for (unsigned i = 0; i < disk->file_count; i++) {
         const char *name = name_of(&order->now, i);

@@ -28,8 +28,10 @@
 
 struct order {
     struct sim_names now; /* of the directory, whatever is durable */
-    bool dir_synced;      /* since the store was opened */
-    bool recovery;        /* blocks behind the end of their topic are dropped */
+    bool dir_synced;
+    bool opening;
+    /* SUPER said so since it last said that the store is closed */ /* since the store was opened */
+    bool recovery; /* blocks behind the end of their topic are dropped */
     uint64_t checks;
 };
 

@@ -422,6 +422,8 @@ struct walrus_topic *rig_topic(struct rig *rig, const char *topic)
 
     if (rc == -ENOENT)
         rc = walrus_topic_create(rig->walrus, topic, NULL, NULL, &found);
+    if (rc == -EEXIST) /* another thread was faster */
+        rc = walrus_topic_find(rig->walrus, topic, &found);
     CHECK_INT(rc, 0);
     return found;
 }

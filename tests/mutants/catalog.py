@@ -74,10 +74,8 @@ mutant("super-not-synced", "the mark that a store is clean goes durably before a
        "crash 3000")
 mutant("super-one-copy", "the clean mark goes from both copies: damage to one must not bring it back (3)",
        "engine/walrus.c",
-       "        r = super_write(store, 0);\n"
-       "        if (r == 0)\n"
-       "            r = super_write(store, 0);\n",
-       "        r = super_write(store, 0);\n",
+       "    return r < 0 ? r : super_write(store, clean);",
+       "    return r;",
        "crash 3000")
 mutant("super-copies-in-one-place", "the two copies of SUPER lie in two places (2)",
        "engine/walrus.c",

@@ -296,7 +296,7 @@ Test(format, refuses_values_out_of_range_under_a_good_checksum)
         {SUPER, offsetof(struct format_super, block_size), 4, 67108864 + 4096},
         {SUPER, offsetof(struct format_super, blocks_per_file), 4, 0},
         {SUPER, offsetof(struct format_super, blocks_per_file), 4, 225},
-        {SUPER, offsetof(struct format_super, clean), 4, 2},
+        {SUPER, offsetof(struct format_super, clean), 4, 3},
         {LOG_FILE, offsetof(struct format_file, number), 4, 0},
         {LOG_FILE, offsetof(struct format_file, block_size), 4, UINT32_MAX},
         {LOG_FILE, offsetof(struct format_file, blocks_per_file), 4, UINT32_MAX},
