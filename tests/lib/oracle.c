@@ -376,6 +376,8 @@ static void store_check(struct rig *rig, const struct oracle *before, const stru
         topic_check_crash(rig, after, &ret_found->topics[t], &before->topics[t], &after->topics[t],
                           killed, &seen);
     CHECK_INT(rig_stat(rig).topic_count, seen);
+    if (rig_reports(rig, WALRUS_ERROR) > 0)
+        fputs(rig->report_text, stderr);
     CHECK_INT(rig_reports(rig, WALRUS_ERROR), 0);
 }
 

@@ -415,6 +415,10 @@ static void names_read_durable(const char *dir)
         name->object = to;
     }
     CHECK(first <= object_count);
+    /* A file that has its name, though not durably yet, was synced under the one before it. */
+    for (size_t i = 0; i < now.count; i++)
+        if (names_find(&lists[0], now.at[i].text) == NULL && strstr(now.at[i].text, ".tmp") == NULL)
+            object_settle(now.at[i].object, 0, UINT64_MAX - SECTOR, true);
 }
 
 void powercut_install(const char *dir, const char *durable_dir)
