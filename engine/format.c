@@ -28,6 +28,9 @@
 #define UUID_SIZE    16u
 #define SALT_SIZE    16u
 #define MAGIC_SIZE   8u
+/* Greater ones, with which the sums of a store could wrap around, are in none that was written. */
+#define NUMBER_MAX ((uint64_t)1 << 62)
+#define EPOCH_MAX  (UINT64_MAX - NUMBER_MAX)
 
 static const uint8_t super_magic[MAGIC_SIZE] = {'W', 'A', 'L', 'R', 'U', 'S', 'F', 'S'};
 static const uint8_t file_magic[MAGIC_SIZE] = {'W', 'A', 'L', 'R', 'U', 'S', 'L', 'F'};
@@ -240,48 +243,8 @@ int format_file_decode(const void *data, size_t size, uint32_t seed, struct file
     return 0;
 }
 
-void format_block_encode(struct format_block *out, const struct block_info *info, uint32_t seed)
-{
-    struct block_info back;
-
-    memset(out, 0, sizeof(*out));
-    out->state = le32_put(info->state);
-    out->generation = le64_put(info->generation);
-    out->epoch = le64_put(info->epoch);
-    out->topic_id = le64_put(info->topic_id);
-    out->block_seq = le64_put(info->block_seq);
-    out->first_seq = le64_put(info->first_seq);
-    out->first_byte = le64_put(info->first_byte);
-    out->used = le32_put(info->used);
-    out->count = le32_put(info->count);
-    out->bytes = le64_put(info->bytes);
-    out->last_time_ns = le64_put(info->last_time_ns);
-    out->crc = le32_put(checksum(seed, out, sizeof(*out), offsetof(struct format_block, crc)));
-
-    WALRUS_ASSERT(format_block_decode(out, sizeof(*out), seed, FORMAT_BLOCK_SIZE_MAX, &back) == 0);
-    WALRUS_ASSERT(back.state == info->state && back.generation == info->generation);
-    WALRUS_ASSERT(back.epoch == info->epoch && back.topic_id == info->topic_id);
-    WALRUS_ASSERT(back.block_seq == info->block_seq && back.first_seq == info->first_seq);
-    WALRUS_ASSERT(back.first_byte == info->first_byte && back.used == info->used);
-    WALRUS_ASSERT(back.count == info->count && back.bytes == info->bytes);
-    WALRUS_ASSERT(back.last_time_ns == info->last_time_ns);
-}
-
-/* Values with which the sums of a store would wrap around, which none that was written has. */
-static bool block_plausible(const struct block_info *info)
-{
-    uint64_t limit = (uint64_t)1 << 62;
-
-    if (info->epoch > UINT64_MAX - limit || info->generation > limit)
-        return false;
-    if (info->state == FORMAT_FREE)
-        return true;
-    return info->topic_id != 0 && info->topic_id != UINT64_MAX && info->block_seq <= limit &&
-           info->first_seq <= limit && info->first_byte <= limit && info->bytes <= limit;
-}
-
-int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t block_size,
-                        struct block_info *ret_info)
+static int block_parse(const void *data, size_t size, uint32_t seed, uint32_t block_size,
+                       struct block_info *ret_info)
 {
     struct format_block raw;
     struct block_info info;
@@ -306,7 +269,61 @@ int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t b
     info.bytes = le64_get(raw.bytes);
     info.last_time_ns = le64_get(raw.last_time_ns);
     if (info.state > FORMAT_SEALED || info.used > block_size ||
-        info.used % FORMAT_RECORD_ALIGN != 0 || !block_plausible(&info))
+        info.used % FORMAT_RECORD_ALIGN != 0)
+        return -EBADMSG;
+    *ret_info = info;
+    return 0;
+}
+
+void format_block_encode(struct format_block *out, const struct block_info *info, uint32_t seed)
+{
+    struct block_info back;
+
+    memset(out, 0, sizeof(*out));
+    out->state = le32_put(info->state);
+    out->generation = le64_put(info->generation);
+    out->epoch = le64_put(info->epoch);
+    out->topic_id = le64_put(info->topic_id);
+    out->block_seq = le64_put(info->block_seq);
+    out->first_seq = le64_put(info->first_seq);
+    out->first_byte = le64_put(info->first_byte);
+    out->used = le32_put(info->used);
+    out->count = le32_put(info->count);
+    out->bytes = le64_put(info->bytes);
+    out->last_time_ns = le64_put(info->last_time_ns);
+    out->crc = le32_put(checksum(seed, out, sizeof(*out), offsetof(struct format_block, crc)));
+
+    WALRUS_ASSERT(block_parse(out, sizeof(*out), seed, FORMAT_BLOCK_SIZE_MAX, &back) == 0);
+    WALRUS_ASSERT(back.state == info->state && back.generation == info->generation);
+    WALRUS_ASSERT(back.epoch == info->epoch && back.topic_id == info->topic_id);
+    WALRUS_ASSERT(back.block_seq == info->block_seq && back.first_seq == info->first_seq);
+    WALRUS_ASSERT(back.first_byte == info->first_byte && back.used == info->used);
+    WALRUS_ASSERT(back.count == info->count && back.bytes == info->bytes);
+    WALRUS_ASSERT(back.last_time_ns == info->last_time_ns);
+}
+
+/* Against NUMBER_MAX only what was read is held: a store that was forged to stand just below it can be
+ * written to, and does not end the process that does. */
+static bool block_plausible(const struct block_info *info)
+{
+    if (info->epoch > EPOCH_MAX || info->generation > NUMBER_MAX)
+        return false;
+    if (info->state == FORMAT_FREE)
+        return true;
+    return info->topic_id != 0 && info->topic_id != UINT64_MAX && info->block_seq <= NUMBER_MAX &&
+           info->first_seq <= NUMBER_MAX && info->first_byte <= NUMBER_MAX &&
+           info->bytes <= NUMBER_MAX;
+}
+
+int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t block_size,
+                        struct block_info *ret_info)
+{
+    struct block_info info;
+    int r = block_parse(data, size, seed, block_size, &info);
+
+    if (r != 0)
+        return r;
+    if (!block_plausible(&info))
         return -EBADMSG;
     *ret_info = info;
     return 0;
@@ -362,7 +379,7 @@ int format_record_decode(const void *data, size_t size, uint32_t seed, uint32_t 
     info.time_ns = le64_get(raw.time_ns);
     info.undurable = le32_get(raw.undurable);
     info.data_crc = le32_get(raw.data_crc);
-    if (info.undurable > info.seq)
+    if (info.undurable > info.seq || info.seq > NUMBER_MAX)
         return -EBADMSG;
     *ret_info = info;
     return 0;
@@ -536,38 +553,8 @@ int format_regrec_decode(const void *data, size_t size, uint32_t seed,
 
 /* ------------------------------------------------------------------------------------- slots -- */
 
-void format_slot_encode(struct format_slot *out, const struct offset_value *value,
-                        uint64_t generation, uint32_t seed)
-{
-    struct offset_value back;
-    uint64_t back_generation;
-
-    WALRUS_ASSERT(value->range_count <= OFFSETS_RANGE_COUNT_MAX);
-    memset(out, 0, sizeof(*out));
-    out->magic = le16_put(SLOT_MAGIC);
-    out->range_count = le16_put((uint16_t)value->range_count);
-    out->generation = le64_put(generation);
-    out->topic_id = le64_put(value->topic_id);
-    out->group_id = le64_put(value->group_id);
-    out->offset = le64_put(value->offset);
-    for (uint32_t i = 0; i < value->range_count; i++) {
-        const struct offset_range *range = &value->ranges[i];
-
-        out->ranges[i].start = le32_put((uint32_t)(range->first - value->offset));
-        out->ranges[i].count = le32_put((uint32_t)(range->end - range->first));
-    }
-    out->crc = le32_put(checksum(seed, out, sizeof(*out), offsetof(struct format_slot, crc)));
-
-    WALRUS_ASSERT(format_slot_decode(out, sizeof(*out), seed, &back, &back_generation) == 0);
-    WALRUS_ASSERT(back_generation == generation && back.topic_id == value->topic_id);
-    WALRUS_ASSERT(back.group_id == value->group_id && back.offset == value->offset);
-    WALRUS_ASSERT(back.range_count == value->range_count);
-    WALRUS_ASSERT(
-        memcmp(back.ranges, value->ranges, value->range_count * sizeof(value->ranges[0])) == 0);
-}
-
-int format_slot_decode(const void *data, size_t size, uint32_t seed, struct offset_value *ret_value,
-                       uint64_t *ret_generation)
+static int slot_parse(const void *data, size_t size, uint32_t seed, struct offset_value *ret_value,
+                      uint64_t *ret_generation)
 {
     struct format_slot raw;
     struct offset_value value = {0};
@@ -603,5 +590,51 @@ int format_slot_decode(const void *data, size_t size, uint32_t seed, struct offs
     }
     *ret_value = value;
     *ret_generation = le64_get(raw.generation);
+    return 0;
+}
+
+void format_slot_encode(struct format_slot *out, const struct offset_value *value,
+                        uint64_t generation, uint32_t seed)
+{
+    struct offset_value back;
+    uint64_t back_generation;
+
+    WALRUS_ASSERT(value->range_count <= OFFSETS_RANGE_COUNT_MAX);
+    memset(out, 0, sizeof(*out));
+    out->magic = le16_put(SLOT_MAGIC);
+    out->range_count = le16_put((uint16_t)value->range_count);
+    out->generation = le64_put(generation);
+    out->topic_id = le64_put(value->topic_id);
+    out->group_id = le64_put(value->group_id);
+    out->offset = le64_put(value->offset);
+    for (uint32_t i = 0; i < value->range_count; i++) {
+        const struct offset_range *range = &value->ranges[i];
+
+        out->ranges[i].start = le32_put((uint32_t)(range->first - value->offset));
+        out->ranges[i].count = le32_put((uint32_t)(range->end - range->first));
+    }
+    out->crc = le32_put(checksum(seed, out, sizeof(*out), offsetof(struct format_slot, crc)));
+
+    WALRUS_ASSERT(slot_parse(out, sizeof(*out), seed, &back, &back_generation) == 0);
+    WALRUS_ASSERT(back_generation == generation && back.topic_id == value->topic_id);
+    WALRUS_ASSERT(back.group_id == value->group_id && back.offset == value->offset);
+    WALRUS_ASSERT(back.range_count == value->range_count);
+    WALRUS_ASSERT(
+        memcmp(back.ranges, value->ranges, value->range_count * sizeof(value->ranges[0])) == 0);
+}
+
+int format_slot_decode(const void *data, size_t size, uint32_t seed, struct offset_value *ret_value,
+                       uint64_t *ret_generation)
+{
+    struct offset_value value;
+    uint64_t generation;
+    int r = slot_parse(data, size, seed, &value, &generation);
+
+    if (r != 0)
+        return r;
+    if (generation > NUMBER_MAX || value.offset > NUMBER_MAX)
+        return -EBADMSG;
+    *ret_value = value;
+    *ret_generation = generation;
     return 0;
 }

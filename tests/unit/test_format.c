@@ -11,6 +11,8 @@
 #include "crc32c.h"
 #include "format.h"
 
+#define NUMBER_MAX ((uint64_t)1 << 62) /* the highest that there may be */
+
 static const uint8_t uuid[16] = "uuid-of-a-store";
 static const uint8_t salt[16] = "salt-of-a-file.";
 static const uint8_t attr[WALRUS_ATTR_SIZE] = "attributes";
@@ -37,7 +39,7 @@ static const struct block_info block = {
     .generation = 3,
     .epoch = 5,
     .topic_id = 9,
-    .block_seq = (uint64_t)1 << 62, /* the highest that there may be */
+    .block_seq = NUMBER_MAX,
     .first_seq = 1000,
     .first_byte = 50000,
     .bytes = 2222,
@@ -495,7 +497,7 @@ Test(format, gives_back_registry_records_of_every_kind_and_length_of_name)
 
 Test(format, gives_back_slots_with_every_count_of_ranges)
 {
-    struct offset_value in = {.topic_id = 1, .group_id = 2, .offset = UINT64_MAX / 2}, got;
+    struct offset_value in = {.topic_id = 1, .group_id = 2, .offset = NUMBER_MAX}, got;
     struct format_slot raw;
     uint64_t generation;
 
@@ -514,6 +516,34 @@ Test(format, gives_back_slots_with_every_count_of_ranges)
         cr_assert_eq(got.range_count, count);
         cr_assert_eq(memcmp(got.ranges, in.ranges, count * sizeof(in.ranges[0])), 0);
     }
+}
+
+Test(format, refuses_numbers_with_which_sums_could_wrap_around_and_still_encodes_them)
+{
+    struct offset_value in = {.topic_id = 1, .group_id = 2, .offset = NUMBER_MAX + 1}, got;
+    struct record_info far = {.seq = NUMBER_MAX + 1}, got_record;
+    struct block_info wrong = block, got_block;
+    struct format_slot slot;
+    struct format_record raw_record;
+    struct format_block raw;
+    uint64_t generation;
+
+    /* A store that was forged to stand at the end goes beyond it with its next entry. */
+    format_slot_encode(&slot, &in, 1, 5);
+    cr_assert_eq(format_slot_decode(&slot, sizeof(slot), 5, &got, &generation), -EBADMSG);
+    in.offset = 1;
+    format_slot_encode(&slot, &in, NUMBER_MAX + 1, 5);
+    cr_assert_eq(format_slot_decode(&slot, sizeof(slot), 5, &got, &generation), -EBADMSG);
+    wrong.first_seq = NUMBER_MAX + 1;
+    format_block_encode(&raw, &wrong, 1);
+    cr_assert_eq(format_block_decode(&raw, sizeof(raw), 1, FORMAT_BLOCK_SIZE_MAX, &got_block),
+                 -EBADMSG);
+    format_record_encode(&raw_record, &far, 1, 0);
+    cr_assert_eq(format_record_decode(&raw_record, sizeof(raw_record), 1, 0, &got_record),
+                 -EBADMSG);
+    far.seq = NUMBER_MAX;
+    format_record_encode(&raw_record, &far, 1, 0);
+    cr_assert_eq(format_record_decode(&raw_record, sizeof(raw_record), 1, 0, &got_record), 0);
 }
 
 Test(format, stops_the_process_rather_than_encode_what_it_would_refuse, .signal = SIGABRT)
