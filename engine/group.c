@@ -224,7 +224,8 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
             if (r == 0) {
                 group->stored_change = now;
                 group->unstored_count -= covered; /* not before: a crash would repeat them */
-                atomic_store(&group->stored_low, value.offset);
+                /* What a seek moved back to meanwhile must not be given up, stored or not. */
+                atomic_store(&group->stored_low, MIN(value.offset, group->low));
             } else if (offsets_error(group->topic->store->offsets)) {
                 group->error = r = -EIO;
                 group->low = atomic_load(&group->stored_low); /* what is durable counts */
@@ -269,11 +270,10 @@ int group_restore(struct walrus_group *group, const struct offset_value *value)
 
 /* ----------------------------------------------------------------------------------- seeking -- */
 
-static int seek_target_locked(struct walrus_group *group, enum walrus_whence whence, uint64_t value,
-                              uint64_t *ret_seq)
+static int seek_target(const struct walrus_group *group, enum walrus_whence whence, uint64_t value,
+                       uint64_t first, uint64_t *ret_seq)
 {
-    uint64_t first = topic_first_seq(group->topic), tail = topic_tail(group->topic).seq;
-    uint64_t target = value;
+    uint64_t tail = topic_tail(group->topic).seq, target = value;
     int64_t by = (int64_t)value;
     if (whence == WALRUS_SEEK_BEGIN)
         target = first;
@@ -290,6 +290,20 @@ static int seek_target_locked(struct walrus_group *group, enum walrus_whence whe
     return 0;
 }
 
+/* Finds where to go, and keeps it: reclaim looks at what groups need and takes blocks under the same
+ * lock, so that what was retained at the look stays. */
+static int seek_begin_locked(struct walrus_group *group, enum walrus_whence whence, uint64_t value,
+                             uint64_t *ret_seq)
+{
+    struct walrus_topic *topic = group->topic;
+    lock_acquire(&topic->blocks_lock);
+    int r = seek_target(group, whence, value, topic_first_seq_locked(topic), ret_seq);
+    if (r == 0)
+        atomic_store(&group->stored_low, MIN(*ret_seq, atomic_load(&group->stored_low)));
+    lock_release(&topic->blocks_lock);
+    return r;
+}
+
 int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence, uint64_t value)
 {
     if (group->topic->store->read_only)
@@ -298,7 +312,7 @@ int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence, uin
         return -ENODEV;
     uint64_t target;
     lock_acquire(&group->lock);
-    int r = group->error ? group->error : seek_target_locked(group, whence, value, &target);
+    int r = group->error ? group->error : seek_begin_locked(group, whence, value, &target);
     bool back = false;
     if (r == 0) {
         back = target < group->low;
@@ -310,7 +324,6 @@ int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence, uin
         group_forget_back_locked(group);
         pos_clear(&group->cur);
         group->cur.seq = target; /* looked up by the next claim */
-        atomic_store(&group->stored_low, MIN(target, atomic_load(&group->stored_low)));
     }
     lock_release(&group->lock);
     if (r < 0)

@@ -74,26 +74,41 @@ static bool retention_lets_go(const struct walrus_topic *topic, const struct blo
                               uint64_t disk_bytes)
 {
     const struct walrus_retention *retention = &topic->retention;
+    uint64_t age_ns, end_ns; /* that no number can hold never comes */
     switch (retention->kind) {
     case WALRUS_KEEP_CONSUMED:
         return true;
     case WALRUS_KEEP_ALL:
         return false;
     case WALRUS_KEEP_SIZE:
-        return disk_bytes >= retention->value + block->space_end;
+        return disk_bytes >= block->space_end && disk_bytes - block->space_end >= retention->value;
     case WALRUS_KEEP_AGE:
-        return block->last_time_ns + retention->value * 1000000000u < realtime_ns();
+        return !__builtin_mul_overflow(retention->value, 1000000000u, &age_ns) &&
+               !__builtin_add_overflow(block->last_time_ns, age_ns, &end_ns) &&
+               end_ns < realtime_ns();
     }
     return false;
 }
 
+static uint64_t groups_low_locked(struct walrus_topic *topic)
+{
+    uint64_t low = UINT64_MAX;
+    LIST_FOR_EACH(node, &topic->groups)
+    {
+        struct walrus_group *group = LIST_ENTRY(node, struct walrus_group, node);
+        low = MIN(low, atomic_load(&group->stored_low));
+    }
+    return low;
+}
+
 /* The oldest block, taken off the topic, if it may go.  Under LOCK_GROUPS: no group is made
- * meanwhile.  *ret_early: it may once the entry of the next one is durable. */
-static struct block *victim_locked(struct walrus_topic *topic, bool removed, uint64_t low,
-                                   bool *ret_early)
+ * meanwhile; and what groups need is looked at under LOCK_BLOCKS, so that none moves back to what is
+ * being taken.  *ret_early: it may go once the entry of the next one is durable. */
+static struct block *victim_locked(struct walrus_topic *topic, bool removed, bool *ret_early)
 {
     struct block *victim = NULL;
     lock_acquire(&topic->blocks_lock);
+    uint64_t low = groups_low_locked(topic);
     if (!list_empty(&topic->blocks)) {
         struct list *node = topic->blocks.next;
         struct block *block = LIST_ENTRY(node, struct block, node);
@@ -117,24 +132,13 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, uin
     return victim;
 }
 
-static uint64_t groups_low_locked(struct walrus_topic *topic)
-{
-    uint64_t low = UINT64_MAX;
-    LIST_FOR_EACH(node, &topic->groups)
-    {
-        struct walrus_group *group = LIST_ENTRY(node, struct walrus_group, node);
-        low = MIN(low, atomic_load(&group->stored_low));
-    }
-    return low;
-}
-
 static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
 {
     bool any = false;
     for (;;) {
         bool early = false;
         lock_acquire(&topic->groups_lock);
-        struct block *block = victim_locked(topic, removed, groups_low_locked(topic), &early);
+        struct block *block = victim_locked(topic, removed, &early);
         lock_release(&topic->groups_lock);
         if (early)
             syncer_mark(topic, SYNC_NOW); /* which comes back here */

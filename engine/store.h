@@ -333,6 +333,7 @@ struct tail_snap topic_tail_ref(struct walrus_topic *topic); /* block with a ref
 void topic_tail_publish(struct walrus_topic *topic, uint64_t seq, uint64_t bytes,
                         struct block *block, uint32_t off); /* under LOCK_APPEND */
 uint64_t topic_first_seq(struct walrus_topic *topic);
+uint64_t topic_first_seq_locked(const struct walrus_topic *topic); /* under LOCK_BLOCKS */
 /* Counts entries first to end - 1 as damaged and reports it, once however many meet them. */
 void topic_damage(struct walrus_topic *topic, uint64_t first, uint64_t end, const char *format, ...)
     PRINTF(4, 5);

@@ -76,12 +76,17 @@ struct tail_snap topic_tail_ref(struct walrus_topic *topic)
     return snap;
 }
 
+uint64_t topic_first_seq_locked(const struct walrus_topic *topic)
+{
+    return list_empty(&topic->blocks)
+               ? topic_tail(topic).seq
+               : LIST_ENTRY(topic->blocks.next, struct block, node)->first_seq;
+}
+
 uint64_t topic_first_seq(struct walrus_topic *topic)
 {
     lock_acquire(&topic->blocks_lock);
-    uint64_t first = list_empty(&topic->blocks)
-                         ? topic_tail(topic).seq
-                         : LIST_ENTRY(topic->blocks.next, struct block, node)->first_seq;
+    uint64_t first = topic_first_seq_locked(topic);
     lock_release(&topic->blocks_lock);
     return first;
 }

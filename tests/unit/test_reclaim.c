@@ -352,6 +352,31 @@ Test(reclaim, keep_age_keeps_what_is_young)
     rig_expect_many(&s, "young", 0, 1000, 1000);
 }
 
+Test(reclaim, an_age_or_a_size_beyond_all_numbers_keeps_everything)
+{
+    const struct {
+        const char *topic;
+        enum walrus_retention_kind kind;
+        uint64_t value;
+    } cases[] = {{"age", WALRUS_KEEP_AGE, UINT64_MAX / 1000000000u + 1}, /* in ns: 0.3 s too many */
+                 {"ages", WALRUS_KEEP_AGE, UINT64_MAX / 1000000000u},    /* with a time added */
+                 {"size", WALRUS_KEEP_SIZE, UINT64_MAX}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        set_retention(cases[i].topic, cases[i].kind, cases[i].value);
+        rig_append_many(&s, cases[i].topic, 0, 300, 1000);
+        rig_expect_many(&s, cases[i].topic, 0, 300, 1000);
+    }
+    sleep_ms(600);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        set_retention(cases[i].topic, cases[i].kind, cases[i].value); /* tells the keeper */
+    sleep_ms(200);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        CHECK_INT(first_seq(cases[i].topic), 0);
+        rig_expect_at(&s, cases[i].topic, 0, 1000);
+    }
+}
+
 Test(reclaim, seeking_below_what_is_retained_is_erange)
 {
     struct walrus_group *group = rig_group(&s, "t", "default");

@@ -5,6 +5,7 @@
  * moment at which it hurts.
  */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -566,6 +567,65 @@ Test(suspicions, a_block_goes_free_after_an_offset_behind_it_is_durable)
     rig_open(&s);
     CHECK_INT(rig_topic_stat(&s, "t").damaged_count, 0);
     rig_expect_many(&s, "t", 0, 2, 60000);
+}
+
+/* A seek back to the start that begins while an offset far behind it is being stored. */
+struct seek_back {
+    struct walrus_group *group;
+    pthread_t thread;
+    int result;
+    atomic_uint stores; /* of offsets, since it was set up */
+    atomic_bool go_on;  /* the seek may store its own */
+};
+
+static void *seek_back_main(void *arg)
+{
+    struct seek_back *back = arg;
+    back->result = walrus_group_seek(back->group, WALRUS_SEEK_TO, 0);
+    return NULL;
+}
+
+static void seek_back_on_sync(void *arg, const char *file)
+{
+    struct seek_back *back = arg;
+    if (strcmp(file, "read_offset_idx_index.db") != 0)
+        return;
+    switch (atomic_fetch_add(&back->stores, 1)) {
+    case 0:
+        CHECK_INT(pthread_create(&back->thread, NULL, seek_back_main, back), 0);
+        sleep_ms(100); /* a look at the group would hold the first block */
+        break;
+    case 1:
+        CHECK_SOON(atomic_load(&back->go_on));
+        break;
+    }
+}
+
+Test(suspicions, what_a_seek_goes_back_to_stays_while_a_later_offset_is_being_stored)
+{
+    struct seek_back back = {.result = 1};
+
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 300, 1000); /* five blocks */
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    back.group = rig_group(&s, "t", "default");
+    rig_expect(&s, "t", 0, 1000); /* the slot has its first value in both copies */
+    faultos_on_sync(seek_back_on_sync, &back);
+    struct walrus_entry *entries;
+    size_t count;
+    CHECK_INT(walrus_batch_read(s.walrus, "t", SIZE_MAX, 299, &entries, &count), 0);
+    CHECK_INT(count, 299);
+    walrus_entries_free(entries, count);
+    sleep_ms(300); /* reclaim has its chance */
+    CHECK_INT(rig_topic_stat(&s, "t").first_seq, 0);
+    atomic_store(&back.go_on, true);
+    CHECK_INT(pthread_join(back.thread, NULL), 0);
+    CHECK_INT(back.result, 0);
+    rig_expect_many(&s, "t", 0, 300, 1000);
+    walrus_group_unref(back.group);
+    rig_close(&s);
+    faultos_remove();
 }
 
 Test(suspicions, a_rewind_is_in_both_copies_of_the_offset)
