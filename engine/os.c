@@ -32,6 +32,12 @@
         value_ < 0 ? -errno : value_;                                                              \
     })
 
+/* A limit on the size of files (RLIMIT_FSIZE, or the filesystem's) is one of space. */
+static int as_space(int result)
+{
+    return result == -EFBIG ? -ENOSPC : result;
+}
+
 static int system_openat(int dirfd, const char *name, int flags, mode_t mode)
 {
     return openat(dirfd, name, flags, mode);
@@ -102,13 +108,13 @@ int os_fstat(int fd, struct stat *ret_st)
 
 int os_truncate(int fd, uint64_t size)
 {
-    return RETRY(os->ftruncate(fd, (off_t)size));
+    return as_space(RETRY(os->ftruncate(fd, (off_t)size)));
 }
 
 int os_allocate(int fd, uint64_t off, uint64_t size)
 {
     int r = RETRY(os->fallocate(fd, 0, (off_t)off, (off_t)size));
-    return r == -EOPNOTSUPP ? os_zero(fd, off, size) : r;
+    return r == -EOPNOTSUPP ? os_zero(fd, off, size) : as_space(r);
 }
 
 int os_punch(int fd, uint64_t off, uint64_t size)
@@ -160,7 +166,7 @@ int os_writev(int fd, struct iovec *iov, int count, uint64_t off, bool durable)
         ssize_t r =
             RETRY(os->pwritev2(fd, iov, MIN(count, IOV_MAX), (off_t)off, durable ? RWF_DSYNC : 0));
         if (r < 0)
-            return (int)r;
+            return as_space((int)r);
         if (r == 0) /* not a thing that regular files do; it must not become an endless loop */
             return -EIO;
         off += (uint64_t)r;

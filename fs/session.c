@@ -10,6 +10,7 @@
  * back, and the store is closed, which makes everything durable.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,7 +22,9 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +49,7 @@ struct session {
     int event;                   /* eventfd: the transport may be over */
     int signals;                 /* signalfd */
     bool mounted;
+    dev_t device; /* of the mount, 0: unknown */
 };
 
 /* ------------------------------------------------------------------------------------- mounting */
@@ -90,6 +94,18 @@ static int build_args(const struct options *options, struct fuse_args *args)
     return r;
 }
 
+/* The device of what is mounted at `path`, 0: unknown.  Asks no daemon: whoever it is may be dead, or
+ * be this one. */
+static dev_t mounted_device(const char *path)
+{
+    struct statx found;
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+
+    if (statx(AT_FDCWD, path, flags, 0, &found) < 0)
+        return 0;
+    return makedev(found.stx_dev_major, found.stx_dev_minor);
+}
+
 static enum session_result session_mount(struct session *session)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -113,6 +129,7 @@ static enum session_result session_mount(struct session *session)
         return SESSION_MOUNT;
     }
     session->mounted = true;
+    session->device = mounted_device(options->mountpoint);
     return SESSION_OK;
 }
 
@@ -183,6 +200,8 @@ static int session_init(struct session *session, const struct options *options)
     blocked = wanted;
     sigaddset(&blocked, SIGUSR1); /* the transport's */
     sigaddset(&blocked, SIGPIPE);
+    sigaddset(&blocked,
+              SIGXFSZ); /* a file that may not grow is an error of the call that grows it */
     int r = pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     if (r != 0)
         return -r;
@@ -314,27 +333,36 @@ static enum session_result session_serve(struct session *session, void (*ready)(
     return SESSION_OK;
 }
 
-/* Ends the transport, detaching the mountpoint if that is still ours to do. */
-static void session_stop_transport(struct session *session)
+/* Whether our mount is at the mountpoint.  The administrator may have detached it (umount -l), and
+ * mounted something else there since.  `over`: what is there must be dead, too, because the number of
+ * the device may be somebody else's by now. */
+static bool session_is_there(const struct session *session, bool over)
 {
     const char *mountpoint = session->mount.options->mountpoint;
     struct statvfs stat_buf; /* stat(2) could be answered from a cache */
 
+    if (session->device != 0 && mounted_device(mountpoint) != session->device)
+        return false;
+    return !over || (statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN);
+}
+
+/* Ends the transport, detaching the mountpoint if that is still ours to do. */
+static void session_stop_transport(struct session *session)
+{
+    const char *mountpoint = session->mount.options->mountpoint;
+
     if (!session->mounted)
         return;
-    if (session->transport == NULL || !transport_is_over(session->transport)) {
+    bool over = session->transport != NULL && transport_is_over(session->transport);
+    if (session_is_there(session, over)) {
         int r = session_detach(mountpoint);
         if (r < 0)
             log_write(WALRUS_WARNING, -r, NULL, "cannot detach %s", mountpoint);
-        uint64_t end = monotonic_ns() + DETACH_WAIT_MS * 1000000ull;
-        while (session->transport != NULL && !transport_is_over(session->transport) &&
-               monotonic_ns() < end)
-            (void)session_wait(session, 10);
-    } else if (statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN) {
-        /* Aborted by the administrator: what is left there is dead. */
-        int r = session_detach(mountpoint);
-        (void)r;
     }
+    uint64_t end = monotonic_ns() + DETACH_WAIT_MS * 1000000ull;
+    while (session->transport != NULL && !transport_is_over(session->transport) &&
+           monotonic_ns() < end)
+        (void)session_wait(session, 10);
     if (session->transport != NULL)
         transport_stop(session->transport);
 }

@@ -179,6 +179,21 @@ def _(m):
     equal(m.find().next(), b"late")
 
 
+@case("SIGTERM to a daemon whose mount was detached leaves alone what is mounted there since")
+def _(m):
+    need_root()
+    t = m.topic()
+    with held(t.file("append"), os.O_WRONLY):
+        subprocess.run(["umount", "-l", m.path], check=True)
+        first = m.daemon
+        m.store += ".2"
+        m.start()
+        m.topic("second").append(b"x")
+        first.send_signal(signal.SIGTERM)
+        equal(first.wait(120), 0, "the first daemon's exit status")
+    equal(m.find("second").next(), b"x")
+
+
 @case("readers that wait when the daemon is killed get ECONNABORTED or ENOTCONN")
 def _(m):
     t = m.topic()
