@@ -22,6 +22,7 @@
 #include "options.h"
 #include "preflight.h"
 #include "session.h"
+#include "stdfds.h"
 #include "sync.h"
 
 /* Copies of large writes go back to the system when they are freed, and threads share heaps: else
@@ -33,10 +34,22 @@ static void set_memory(void)
     (void)tuned; /* another allocator has ways of its own */
 }
 
-/* Core dumps would hold what is in all topics; open files need descriptors. */
+/* As far as the process itself may. */
+static void raise_limit(int resource, const char *what)
+{
+    struct rlimit limit;
+
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(resource, &limit) < 0)
+            log_write(WALRUS_WARNING, errno, NULL, "cannot raise the limit of %s", what);
+    }
+}
+
+/* Core dumps would hold what is in all topics; open files need descriptors, log files are large. */
 static void set_limits(void)
 {
-    struct rlimit none = {0, 0}, files;
+    struct rlimit none = {0, 0}, size;
 
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         log_write(WALRUS_WARNING, errno, NULL, "cannot turn off core dumps");
@@ -44,11 +57,14 @@ static void set_limits(void)
     if (prctl(PR_SET_DUMPABLE, 0) < 0)
         log_write(WALRUS_WARNING, errno, NULL, "cannot turn off core dumps");
 #endif
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &files) < 0)
-            log_write(WALRUS_WARNING, errno, NULL, "cannot raise the limit of open files");
-    }
+    raise_limit(RLIMIT_NOFILE, "open files");
+    raise_limit(RLIMIT_FSIZE, "the size of files");
+    if (getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur != RLIM_INFINITY)
+        log_write(
+            WALRUS_WARNING, 0, NULL,
+            "files may take %llu bytes at most (ulimit -f): what needs a larger log file fails "
+            "as on a full disk",
+            (unsigned long long)size.rlim_cur);
 }
 
 /* Progress is shown that often. */
@@ -129,6 +145,8 @@ int main(int argc, char **argv)
     struct options options;
     char message[512];
 
+    if (stdfds_open() < 0)
+        return SESSION_OTHER;
     if (options_parse(&options, argc, argv, message, sizeof(message)) < 0) {
         fprintf(stderr, "walrusfs: %s\n`walrusfs --help` shows the options.\n", message);
         return SESSION_USAGE;

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../stdfds.h"
+
 #define BAR_SIZE 40
 
 static const struct ctl_command commands[] = {
@@ -138,6 +140,8 @@ static void help(FILE *out)
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.json = false};
+    if (stdfds_open() < 0)
+        return CTL_CANNOT;
     if (argc < 2) {
         help(stderr);
         return CTL_USAGE;

@@ -3,9 +3,11 @@
 """The daemon as an operator meets it: started by systemd, by mount(8) and from fstab, its messages, its log."""
 
 import contextlib
+import errno
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import struct
@@ -13,7 +15,7 @@ import subprocess
 
 import lib
 from faults import disks
-from lib import WALRUSFS, case, equal
+from lib import WALRUSFS, case, equal, fails_with
 
 
 def need_namespace():
@@ -346,6 +348,51 @@ def _(m):
     assert command and command.group(1) == m.path, done.stderr
     subprocess.run(command.group(0).split(), check=True)
     m.start()
+
+
+@case("started without standard input, output and error, none of the store's files takes their place", mounted=False)
+def _(m):
+    def close_all():
+        for fd in range(3):
+            os.close(fd)
+    done = subprocess.Popen([WALRUSFS, m.store, m.path], preexec_fn=close_all)
+    try:
+        equal(done.wait(120), 0)
+    finally:
+        done.kill()
+    with open(os.path.join(m.store, "LOCK"), encoding="ascii") as f:
+        pid = int(f.read())
+    equal([os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+    m.topic().append(b"x")
+    m.detach()
+    lib.until("the daemon ended", lambda: lib.has_ended(pid))
+    m.daemon = subprocess.Popen([WALRUSFS, "-f", m.store, m.path], preexec_fn=close_all)
+    lib.until("the mount", m.ready)
+    equal([os.readlink(f"/proc/{m.daemon.pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+    equal(m.find().next(), b"x")
+    m.stop()
+    ctl = os.path.join(os.path.dirname(WALRUSFS), "ctl", "walrusctl")
+    equal(subprocess.run([ctl, "verify", m.store], preexec_fn=close_all).returncode, 3, "a result that nobody gets")
+    equal(subprocess.run([ctl, "verify", m.store], stdout=subprocess.DEVNULL).returncode, 0)
+
+
+@case("a limit on the size of files fails what needs a larger one, as a full disk does, and is told at the start",
+      mounted=False)
+def _(m):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 8 << 20))
+    with open(m.err_path, "ab") as err:
+        m.daemon = subprocess.Popen([WALRUSFS, "-f", "-o", "block_size=1M,blocks_per_file=4", m.store, m.path],
+                                    preexec_fn=limit, stderr=err)
+    lib.until("the mount", m.ready)
+    assert "8388608 bytes at most (ulimit -f)" in m.stderr(), m.stderr()
+    resource.prlimit(m.daemon.pid, resource.RLIMIT_FSIZE, (2 << 20, 8 << 20))
+    t = m.topic()
+    with fails_with(errno.ENOSPC):
+        t.append(b"x")
+    resource.prlimit(m.daemon.pid, resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
+    t.append(b"y")
+    equal(t.next(), b"y")
 
 
 @case("relative paths, that of the log file too, hold in the background", mounted=False)
