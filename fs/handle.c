@@ -219,13 +219,54 @@ void request_submit_to(struct request *request, struct serial *serial,
 {
     request->run = run;
     request->job.run = request_run;
-    if (serial_enter(serial, &request->job))
+    if (serial_enter(serial, &request->job) == 0)
         pool_submit(request->mount->pool, &request->job);
 }
 
 void request_submit_serial(struct request *request, void (*run)(struct request *request))
 {
     request_submit_to(request, &request->handle->serial, run);
+}
+
+static void read_run(struct job *job)
+{
+    struct request *request = CONTAINER_OF(job, struct request, job);
+
+    /* Waits for a callback that is running; from here on whoever runs sees an interrupt himself. */
+    fuse_req_interrupt_func(request->req, NULL, NULL);
+    request->run(request);
+}
+
+static void read_cancel(struct request *request)
+{
+    reply_error(request->req, -EINTR);
+    request_destroy(request);
+}
+
+/* Under a lock of libfuse, as waiter_interrupt() in gate.c. */
+static void read_interrupt(fuse_req_t req, void *arg)
+{
+    struct request *request = arg;
+
+    (void)req;
+    if (!serial_withdraw(&request->handle->serial, &request->job))
+        return;
+    request->run = read_cancel;
+    pool_submit(request->mount->pool, &request->job);
+}
+
+void request_submit_read(struct request *request, void (*run)(struct request *request))
+{
+    request->run = run;
+    request->job.run = read_run;
+    fuse_req_interrupt_func(request->req, read_interrupt, request);
+    int r = serial_enter(&request->handle->serial, &request->job);
+    if (r == 0)
+        pool_submit(request->mount->pool, &request->job);
+    if (r >= 0)
+        return;
+    fuse_req_interrupt_func(request->req, NULL, NULL);
+    read_cancel(request);
 }
 
 int request_retry(struct request *request, struct gate *gate, uint64_t seq,

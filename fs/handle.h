@@ -159,6 +159,9 @@ void request_submit(struct request *request, void (*run)(struct request *request
 /* Runs it as owner of its handle: at once on the pool, or later. */
 void request_submit_serial(struct request *request, void (*run)(struct request *request));
 
+/* The same for a READ, which may have to wait for one that waits for an entry: an interrupt ends it. */
+void request_submit_read(struct request *request, void (*run)(struct request *request));
+
 /* The same as owner of another serial. */
 void request_submit_to(struct request *request, struct serial *serial,
                        void (*run)(struct request *request));

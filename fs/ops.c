@@ -508,7 +508,7 @@ static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *i
     }
     handle->close_req = req;
     handle->close_job.run = release_job;
-    if (owned || serial_enter(&handle->serial, &handle->close_job))
+    if (owned || serial_enter(&handle->serial, &handle->close_job) == 0)
         pool_submit(mount->pool, &handle->close_job);
 }
 

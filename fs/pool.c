@@ -209,12 +209,15 @@ bool serial_try(struct serial *serial)
     return entered;
 }
 
-bool serial_enter(struct serial *serial, struct job *job)
+int serial_enter(struct serial *serial, struct job *job)
 {
+    int r = 0;
+
     lock_acquire(&serial->lock);
-    bool entered = !serial->busy;
+    if (serial->busy)
+        r = job->withdrawn ? -EINTR : SERIAL_QUEUED;
     serial->busy = true;
-    if (!entered) {
+    if (r == SERIAL_QUEUED) {
         job->next = NULL;
         if (serial->last != NULL)
             serial->last->next = job;
@@ -223,7 +226,26 @@ bool serial_enter(struct serial *serial, struct job *job)
         serial->last = job;
     }
     lock_release(&serial->lock);
-    return entered;
+    return r;
+}
+
+bool serial_withdraw(struct serial *serial, struct job *job)
+{
+    struct job **at, *before = NULL;
+
+    lock_acquire(&serial->lock);
+    for (at = &serial->first; *at != NULL && *at != job; at = &(*at)->next)
+        before = *at;
+    bool found = *at == job;
+    if (found) {
+        *at = job->next;
+        if (serial->last == job)
+            serial->last = before;
+    } else {
+        job->withdrawn = true;
+    }
+    lock_release(&serial->lock);
+    return found;
 }
 
 void serial_leave(struct serial *serial, struct pool *pool)

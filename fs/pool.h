@@ -26,6 +26,7 @@ struct job {
     struct job *next;
     uint64_t due_ns;              /* monotonic; of a delayed job */
     void (*run)(struct job *job); /* may free the job */
+    bool withdrawn;               /* under the lock of a serial: it is not to be queued there */
 };
 
 WALRUS_CHECK int pool_create(struct pool **ret_pool);
@@ -48,9 +49,13 @@ void serial_init(struct serial *serial);
 void serial_fini(struct serial *serial);
 /* True: the caller owns the object now. */
 bool serial_try(struct serial *serial);
-/* The same with a job: true, and the caller owns the object; or false, and the job is queued: it
- * will run on the pool, as the owner. */
-bool serial_enter(struct serial *serial, struct job *job);
+/* The same with a job.  0: the caller owns the object; SERIAL_QUEUED: the job will run on the pool, as
+ * the owner; -EINTR: it would have been queued, but serial_withdraw() came first. */
+#define SERIAL_QUEUED 1
+WALRUS_CHECK int serial_enter(struct serial *serial, struct job *job);
+/* Takes the job out of the queue: true, and the caller has it.  False: it had its turn, or is not
+ * there yet, and serial_enter() does not queue it any more. */
+bool serial_withdraw(struct serial *serial, struct job *job);
 /* Gives the object to the next job, if any.  A job that destroys the object does not call it. */
 void serial_leave(struct serial *serial, struct pool *pool);
 

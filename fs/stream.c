@@ -427,7 +427,7 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
             return;
         request->size = size;
         request->flags = flags;
-        request_submit_serial(request, stream_read_request);
+        request_submit_read(request, stream_read_request);
         return;
     }
     if (take->gate == NULL) { /* batch of a topic without its default group */

@@ -486,7 +486,7 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offs
     request->size = size;
     request->offset = offset;
     request->flags = flags;
-    request_submit_serial(request, take_read_queued);
+    request_submit_read(request, take_read_queued);
 }
 
 /* ------------------------------------------------------------------------------------- closing */

@@ -43,6 +43,11 @@ def parked(t, count):
     lib.until(f"{count} readers wait", lambda: t.status()["waiting"] == count)
 
 
+def process_state(pid):
+    with open(f"/proc/{pid}/stat", "rb") as f:
+        return f.read().rsplit(b")", 1)[1].split()[0]
+
+
 @case("wait gives one entry at once when there is one")
 def _(m):
     t = m.topic()
@@ -101,6 +106,32 @@ def _(m):
     parked(t, 0)
     t.append(b"still there")
     equal(t.next(), b"still there")
+
+
+@case("two that wait in one open file: each can be killed, and takes nothing")
+def _(m):
+    t = m.topic()
+    for name in ("follow", "batch", "wait"):
+        fd = os.open(t.file(name), os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(fd, True)  # so that the open of `wait` did not wait, and reads do
+        readers = []
+        for _ in range(2):  # the second READ waits for the first
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    _ = os.pread(fd, 4096, 0) if name == "wait" else os.read(fd, 4096)
+                finally:
+                    os._exit(0)
+            readers.append(pid)
+            lib.until("the reader sleeps", lambda pid=pid: process_state(pid) == b"S")
+        parked(t, 1)
+        for pid in reversed(readers):
+            os.kill(pid, signal.SIGKILL)
+            lib.until(f"a reader of {name} is dead", lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0] == pid)
+        parked(t, 0)
+        t.append(b"still there")
+        os.close(fd)
+        equal(t.next(), b"still there")
 
 
 @case("a signal ends a read of follow that has many entries of no bytes before it")
