@@ -27,7 +27,6 @@ void durable_init(struct durable *durable)
 void durable_fini(struct durable *durable)
 {
     WALRUS_ASSERT(list_empty(&durable->running));
-    WALRUS_ASSERT(pthread_cond_destroy(&durable->cond) == 0);
     lock_fini(&durable->lock);
 }
 
@@ -56,7 +55,7 @@ int durable_end(struct durable *durable, struct durable_ticket *ticket, int resu
     list_remove(&ticket->node);
     if (result < 0 && atomic_load(&durable->error) == 0)
         atomic_store(&durable->error, result);
-    WALRUS_ASSERT(pthread_cond_broadcast(&durable->cond) == 0);
+    cond_broadcast(&durable->cond);
 
     while (atomic_load(&durable->error) == 0 && durable_runs_below_locked(durable, limit))
         cond_wait(&durable->cond, &durable->lock);

@@ -18,7 +18,7 @@
 
 struct durable {
     struct lock lock;
-    pthread_cond_t cond;
+    struct cond cond;
     struct list running; /* GUARDED: struct durable_ticket, oldest first */
     uint64_t next;       /* GUARDED: number of the next ticket */
     _Atomic int error;   /* 0, or the first failure as -errno; set under lock */

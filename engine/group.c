@@ -67,7 +67,6 @@ void group_free(struct walrus_group *group)
     free(group->done);
     free(group->name);
     lock_fini(&group->lock);
-    pthread_cond_destroy(&group->cond);
     free(group);
 }
 
@@ -231,7 +230,7 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
                 group->low = atomic_load(&group->stored_low); /* what is durable counts */
                 group->done_count = 0;
             }
-            pthread_cond_broadcast(&group->cond);
+            cond_broadcast(&group->cond);
         }
     }
     lock_release(&group->lock);
@@ -612,7 +611,7 @@ void group_fire(struct walrus_group *group)
     ready(arg);
     lock_acquire(&store->watch_lock);
     store->watch_running--;
-    pthread_cond_broadcast(&store->watch_cond);
+    cond_broadcast(&store->watch_cond);
     lock_release(&store->watch_lock);
 }
 

@@ -65,7 +65,7 @@ struct offsets {
     struct durable durable;
 
     struct lock lock; /* LOCK_SLOTS */
-    pthread_cond_t grown;
+    struct cond grown;
     struct slot *slots;  /* GUARDED */
     uint32_t slot_count; /* GUARDED; a multiple of EXTENT_SLOTS */
     uint32_t free_hint;  /* GUARDED: every slot below is used */
@@ -318,7 +318,6 @@ void offsets_close(struct offsets *offsets)
     (void)os_close(offsets->fd);
     offsets_loaded(offsets);
     free(offsets->slots);
-    WALRUS_ASSERT(pthread_cond_destroy(&offsets->grown) == 0);
     lock_fini(&offsets->lock);
     durable_fini(&offsets->durable);
     free(offsets);
@@ -495,7 +494,7 @@ static int grow_locked(struct offsets *offsets, uint32_t count)
     r = file_grow(offsets, from, count);
     lock_acquire(&offsets->lock);
     offsets->growing = false;
-    WALRUS_ASSERT(pthread_cond_broadcast(&offsets->grown) == 0);
+    cond_broadcast(&offsets->grown);
     if (r < 0)
         return r;
     /* The file may be longer than the table for a while if this fails: nobody minds zeros. */

@@ -29,7 +29,7 @@ void keeper_mark(struct walrus_topic *topic)
     walrus_topic_ref(topic);
     lock_acquire(&store->keeper_lock);
     list_push_back(&store->keeper_topics, &topic->reclaim_node);
-    pthread_cond_signal(&store->keeper_cond);
+    cond_signal(&store->keeper_cond);
     lock_release(&store->keeper_lock);
 }
 
@@ -37,7 +37,7 @@ void keeper_want_spare(struct walrus *store)
 {
     lock_acquire(&store->keeper_lock);
     store->keeper_spare = true;
-    pthread_cond_signal(&store->keeper_cond);
+    cond_signal(&store->keeper_cond);
     lock_release(&store->keeper_lock);
 }
 
@@ -45,7 +45,7 @@ void keeper_watch_ages(struct walrus *store)
 {
     lock_acquire(&store->keeper_lock);
     store->keeper_ages = true;
-    pthread_cond_signal(&store->keeper_cond);
+    cond_signal(&store->keeper_cond);
     lock_release(&store->keeper_lock);
 }
 
@@ -288,7 +288,7 @@ void keeper_stop(struct walrus *store)
 {
     lock_acquire(&store->keeper_lock);
     store->keeper_stop = true;
-    pthread_cond_signal(&store->keeper_cond);
+    cond_signal(&store->keeper_cond);
     lock_release(&store->keeper_lock);
     pthread_join(store->keeper, NULL);
 }

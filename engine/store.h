@@ -19,6 +19,7 @@
 #ifndef WALRUS_STORE_H
 #define WALRUS_STORE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #define HASH_NONFATAL_OOM 1 /* or a table that cannot grow ends the process */
 #include <uthash.h>
@@ -156,7 +157,7 @@ struct walrus_topic {
     uint32_t known_damage_count;       /* LOCK_BLOCKS */
 
     struct lock sync_lock; /* LOCK_SYNC */
-    pthread_cond_t sync_cond;
+    struct cond sync_cond;
     bool syncing;             /* GUARDED: a thread flushes for all */
     struct block *sync_block; /* GUARDED, with a reference: the first not wholly durable; NULL */
     _Atomic uint64_t durable_seq; /* written under it */
@@ -200,7 +201,7 @@ struct walrus_group {
     uint64_t created_ns;
 
     struct lock lock; /* LOCK_GROUP */
-    pthread_cond_t cond;
+    struct cond cond;
     uint64_t low;                /* GUARDED: everything below is consumed */
     struct offset_range *done;   /* GUARDED: consumed ranges above low, ascending, not touching */
     uint32_t done_count;         /* GUARDED */
@@ -246,14 +247,14 @@ struct walrus {
     struct list zombies;                 /* GUARDED */
 
     struct lock dirty_lock; /* LOCK_DIRTY */
-    pthread_cond_t dirty_cond;
+    struct cond dirty_cond;
     struct list dirty;     /* GUARDED: topics to sync, each with a reference */
     uint64_t dirty_due_ns; /* GUARDED: when the first of them wants it */
     bool syncer_stop;      /* GUARDED */
     pthread_t syncer;
 
     struct lock keeper_lock; /* LOCK_KEEPER */
-    pthread_cond_t keeper_cond;
+    struct cond keeper_cond;
     struct list keeper_topics; /* GUARDED: topics to look at, each with a reference */
     bool keeper_spare;         /* GUARDED: a log file should be made ahead */
     bool keeper_stop;          /* GUARDED */
@@ -262,7 +263,7 @@ struct walrus {
     bool threads; /* both run */
 
     struct lock watch_lock; /* LOCK_WATCH */
-    pthread_cond_t watch_cond;
+    struct cond watch_cond;
     uint32_t watch_running; /* GUARDED: calls of `ready` under way */
 
     _Atomic uint64_t damaged_count, sync_count, sync_ns, reclaimed_bytes;

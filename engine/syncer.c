@@ -196,7 +196,7 @@ static void flush_finish(struct walrus_topic *topic, struct flush_item *items, s
         atomic_store(&topic->error, -EIO);
     }
     topic->syncing = false;
-    pthread_cond_broadcast(&topic->sync_cond);
+    cond_broadcast(&topic->sync_cond);
     lock_release(&topic->sync_lock);
     if (moved)
         keeper_mark(topic);
@@ -354,7 +354,7 @@ void syncer_mark(struct walrus_topic *topic, enum sync_when when)
         list_push_back(&store->dirty, &walrus_topic_ref(topic)->dirty_node);
     if (due < store->dirty_due_ns) {
         store->dirty_due_ns = due;
-        pthread_cond_signal(&store->dirty_cond);
+        cond_signal(&store->dirty_cond);
     }
     lock_release(&store->dirty_lock);
 }
@@ -439,7 +439,7 @@ void syncer_stop(struct walrus *store)
 {
     lock_acquire(&store->dirty_lock);
     store->syncer_stop = true;
-    pthread_cond_signal(&store->dirty_cond);
+    cond_signal(&store->dirty_cond);
     lock_release(&store->dirty_lock);
     pthread_join(store->syncer, NULL);
 }

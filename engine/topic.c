@@ -187,7 +187,6 @@ void topic_free(struct walrus_topic *topic)
     lock_fini(&topic->append_lock);
     lock_fini(&topic->sync_lock);
     lock_fini(&topic->blocks_lock);
-    pthread_cond_destroy(&topic->sync_cond);
     free(topic->name);
     free(topic);
 }

@@ -451,9 +451,6 @@ static void store_free(struct walrus *store)
     lock_fini(&store->dirty_lock);
     lock_fini(&store->keeper_lock);
     lock_fini(&store->watch_lock);
-    pthread_cond_destroy(&store->dirty_cond);
-    pthread_cond_destroy(&store->keeper_cond);
-    pthread_cond_destroy(&store->watch_cond);
     os_close(store->super_fd);
     os_close(store->lock_fd);
     os_close(store->dirfd);

@@ -17,8 +17,8 @@
 
 struct pool {
     struct lock lock;    /* LOCK_FS_POOL; guards the rest */
-    pthread_cond_t wake; /* there is a job, or the end */
-    pthread_cond_t idle; /* a thread became idle */
+    struct cond wake; /* there is a job, or the end */
+    struct cond idle; /* a thread became idle */
     struct job *first, *last;
     struct job *delayed; /* the earliest first */
     unsigned thread_count, idle_count;
@@ -49,7 +49,7 @@ static struct job *pool_pop_locked(struct pool *pool)
 static void pool_wait_locked(struct pool *pool)
 {
     pool->idle_count++;
-    pthread_cond_broadcast(&pool->idle);
+    cond_broadcast(&pool->idle);
     if (pool->delayed != NULL && !pool->timing) {
         pool->timing = true;
         (void)cond_wait_until(&pool->wake, &pool->lock, pool->delayed->due_ns);
@@ -69,7 +69,7 @@ static void *pool_main(void *arg)
         struct job *job = pool_pop_locked(pool);
         if (job != NULL) {
             if (pool->delayed != NULL && !pool->timing)
-                pthread_cond_signal(&pool->wake); /* somebody has to look after those */
+                cond_signal(&pool->wake); /* somebody has to look after those */
             lock_release(&pool->lock);
             job->next = NULL;
             job->run(job);
@@ -118,8 +118,6 @@ int pool_create(struct pool **ret_pool)
     /* One from the start, so that a job never has to run on the thread that submits it. */
     int r = pool_start_thread(&pool->threads[0], pool);
     if (r < 0) {
-        pthread_cond_destroy(&pool->wake);
-        pthread_cond_destroy(&pool->idle);
         lock_fini(&pool->lock);
         free(pool);
         return r;
@@ -135,13 +133,11 @@ void pool_destroy(struct pool *pool)
         return;
     lock_acquire(&pool->lock);
     pool->stopping = true;
-    pthread_cond_broadcast(&pool->wake);
+    cond_broadcast(&pool->wake);
     lock_release(&pool->lock);
     for (unsigned i = 0; i < pool->thread_count; i++)
         pthread_join(pool->threads[i], NULL);
     WALRUS_ASSERT(pool->first == NULL);
-    pthread_cond_destroy(&pool->wake);
-    pthread_cond_destroy(&pool->idle);
     lock_fini(&pool->lock);
     free(pool);
 }
@@ -170,7 +166,7 @@ void pool_submit(struct pool *pool, struct job *job)
         if (pool_start_thread(&pool->threads[pool->thread_count], pool) == 0)
             pool->thread_count++;
     }
-    pthread_cond_signal(&pool->wake);
+    cond_signal(&pool->wake);
     lock_release(&pool->lock);
 }
 
@@ -184,7 +180,7 @@ void pool_submit_later(struct pool *pool, struct job *job, uint64_t delay_ns)
     job->next = *at;
     *at = job;
     /* Whoever wakes sees the new time. */
-    pthread_cond_broadcast(&pool->wake);
+    cond_broadcast(&pool->wake);
     lock_release(&pool->lock);
 }
 

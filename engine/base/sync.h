@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sync.h - mutexes that know their place in the lock order.
+ * sync.h - mutexes that know their place in the lock order, and conditions to wait for with them.
  *
  * enum lock_rank is the lock order of the whole project: a thread may only acquire a mutex of a
  * strictly higher rank than any that it holds, and never two of one rank.  lock_acquire() asserts
@@ -8,11 +8,14 @@
  * and re-acquires, so it is allowed only with the waited-on mutex as the highest held.
  *
  * The source of the idea: nbdkit's precedence list on the struct, made executable.
+ *
+ * They are futexes, 8 bytes each where pthread's have 40 and 48: a topic with its group has five
+ * mutexes and two conditions, and there may be a hundred thousand topics.
  */
 #ifndef WALRUS_BASE_SYNC_H
 #define WALRUS_BASE_SYNC_H
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "compiler.h"
@@ -44,8 +47,14 @@ enum lock_rank {
 };
 
 struct lock {
-    pthread_mutex_t mutex;
-    uint8_t rank; /* enum lock_rank */
+    _Atomic uint32_t state; /* free, held, or held with somebody waiting */
+    uint8_t rank;           /* enum lock_rank */
+};
+
+/* What is waited for is changed with the mutex held that the waiting threads give. */
+struct cond {
+    _Atomic uint32_t turn;    /* another one with each signal */
+    _Atomic uint32_t waiting; /* threads that wait: without any, a signal costs no system call */
 };
 
 void lock_init(struct lock *lock, enum lock_rank rank);
@@ -59,11 +68,13 @@ bool lock_try(struct lock *lock);
 unsigned lock_held_count(enum lock_rank from);
 bool lock_is_held(const struct lock *lock); /* by rank: this thread holds a lock of its rank */
 
-/* Conditions wait on the monotonic clock. */
-void cond_init(pthread_cond_t *cond);
-void cond_wait(pthread_cond_t *cond, struct lock *lock);
+/* A wait may end without a signal: it belongs in a loop. */
+void cond_init(struct cond *cond);
+void cond_wait(struct cond *cond, struct lock *lock);
 /* Waits until `deadline_ns` of monotonic_ns(); true if it passed. */
-bool cond_wait_until(pthread_cond_t *cond, struct lock *lock, uint64_t deadline_ns);
+bool cond_wait_until(struct cond *cond, struct lock *lock, uint64_t deadline_ns);
+void cond_signal(struct cond *cond);    /* wakes one */
+void cond_broadcast(struct cond *cond); /* wakes all */
 
 uint64_t monotonic_ns(void);
 uint64_t realtime_ns(void); /* since the epoch */

@@ -11,12 +11,16 @@
  * In the mode SIM_LAZY there are no threads at all: what was to run does so when it is joined.
  */
 #include <errno.h>
+#include <linux/futex.h>
+#include <linux/time_types.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "powercut.h"
@@ -33,7 +37,7 @@ struct thread {
     void *arg;
     pthread_t real;
     sem_t turn;
-    const void *waits; /* for this condition; NULL: it can run */
+    const void *waits; /* on this futex; NULL: it can run */
     bool timed;
     uint64_t until_ns;
 };
@@ -140,12 +144,7 @@ void sim_clock(uint64_t ns, int64_t jump_ns)
 int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attr,
                           void *(*run)(void *arg), void *arg);
 int __wrap_pthread_join(pthread_t thread, void **ret_value);
-int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
-int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
-                                  const struct timespec *until);
-int __wrap_pthread_cond_signal(pthread_cond_t *cond);
-int __wrap_pthread_cond_broadcast(pthread_cond_t *cond);
+long __wrap_syscall(long number, ...);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
 ssize_t __wrap_getrandom(void *data, size_t size, unsigned flags);
 int __wrap_getentropy(void *data, size_t size);
@@ -216,27 +215,21 @@ int __wrap_pthread_join(pthread_t thread, void **ret_value)
     return 0;
 }
 
-int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+/* Sleeps while *word is `value`.  Without threads nobody would ever wake the only one. */
+static long futex_wait(const _Atomic uint32_t *word, uint32_t value,
+                       const struct __kernel_timespec *until)
 {
-    if (mode == SIM_LAZY)
-        return pthread_mutex_lock(mutex);
-    for (unsigned tries = 0; pthread_mutex_trylock(mutex) != 0; tries++) {
-        int to = pick(now);
-        CHECK(to >= 0 && tries < TRIES_MAX);
-        turn_pass((unsigned)to);
-    }
-    return 0;
-}
-
-static int cond_wait_for(pthread_cond_t *cond, pthread_mutex_t *mutex, bool timed, uint64_t until)
-{
-    CHECK(mode == SIM_SCHEDULED && "without threads nobody would ever signal");
     struct thread *self = &threads[now];
-    self->waits = cond;
-    self->timed = timed;
-    self->until_ns = until;
+
+    CHECK(mode == SIM_SCHEDULED);
+    if (*word != value) {
+        errno = EAGAIN;
+        return -1;
+    }
+    self->waits = (const void *)word;
+    self->timed = until != NULL;
+    self->until_ns = until ? (uint64_t)until->tv_sec * NS_PER_S + (uint64_t)until->tv_nsec : 0;
     clock_wake();
-    CHECK_INT(pthread_mutex_unlock(mutex), 0);
     while (self->waits != NULL) {
         int to = pick(now);
         if (to >= 0)
@@ -244,38 +237,38 @@ static int cond_wait_for(pthread_cond_t *cond, pthread_mutex_t *mutex, bool time
         else
             clock_advance();
     }
-    CHECK_INT(__wrap_pthread_mutex_lock(mutex), 0);
-    return timed && clock_ns >= until ? ETIMEDOUT : 0;
+    if (!until || clock_ns < self->until_ns)
+        return 0;
+    errno = ETIMEDOUT;
+    return -1;
 }
 
-int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+static long futex_wake(const _Atomic uint32_t *word, int count)
 {
-    return cond_wait_for(cond, mutex, false, 0);
-}
+    long woken = 0;
 
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
-                                  const struct timespec *until)
-{
-    return cond_wait_for(cond, mutex, true,
-                         (uint64_t)until->tv_sec * NS_PER_S + (uint64_t)until->tv_nsec);
-}
-
-int __wrap_pthread_cond_signal(pthread_cond_t *cond)
-{
-    for (unsigned i = 0; i < THREADS_MAX; i++)
-        if (threads[i].waits == cond) {
+    for (unsigned i = 0; i < THREADS_MAX && woken < count; i++)
+        if (threads[i].waits == (const void *)word) {
             threads[i].waits = NULL;
-            break;
+            woken++;
         }
-    return 0;
+    return woken;
 }
 
-int __wrap_pthread_cond_broadcast(pthread_cond_t *cond)
+/* The mutexes and conditions of engine/base/sync.c. */
+long __wrap_syscall(long number, ...)
 {
-    for (unsigned i = 0; i < THREADS_MAX; i++)
-        if (threads[i].waits == cond)
-            threads[i].waits = NULL;
-    return 0;
+    va_list args;
+
+    CHECK_INT(number, SYS_futex);
+    va_start(args, number);
+    const _Atomic uint32_t *word = va_arg(args, const _Atomic uint32_t *);
+    int call = va_arg(args, int);
+    uint32_t value = va_arg(args, uint32_t);
+    const struct __kernel_timespec *until = va_arg(args, const struct __kernel_timespec *);
+    va_end(args);
+    return (call & FUTEX_CMD_MASK) == FUTEX_WAKE ? futex_wake(word, (int)value)
+                                                 : futex_wait(word, value, until);
 }
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)

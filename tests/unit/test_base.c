@@ -122,7 +122,7 @@ Test(sync, aborts_on_the_release_of_a_lock_that_is_not_held, .init = init_locks,
 
 Test(sync, aborts_on_a_wait_with_a_higher_lock_held, .init = init_locks, .signal = SIGABRT)
 {
-    pthread_cond_t cond;
+    struct cond cond;
     cond_init(&cond);
     lock_acquire(&middle);
     lock_acquire(&inner);
@@ -166,7 +166,7 @@ Test(sync, counts_only_the_locks_of_the_calling_thread, .init = init_locks)
 
 Test(sync, waits_until_the_deadline_and_holds_the_lock_again, .init = init_locks)
 {
-    pthread_cond_t cond;
+    struct cond cond;
     uint64_t start_ns = monotonic_ns();
     bool passed = false;
 
@@ -182,14 +182,14 @@ Test(sync, waits_until_the_deadline_and_holds_the_lock_again, .init = init_locks
     lock_release(&outer);
 }
 
-static pthread_cond_t signalled;
+static struct cond signalled;
 static bool condition;
 
 static void *make_condition_true(void *arg)
 {
     lock_acquire(&middle);
     condition = true;
-    pthread_cond_signal(&signalled);
+    cond_signal(&signalled);
     lock_release(&middle);
     return arg;
 }
@@ -205,6 +205,63 @@ Test(sync, waiting_lets_others_in_and_wakes_on_a_signal, .init = init_locks)
         cond_wait(&signalled, &middle);
     lock_release(&middle);
     cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+static unsigned woken, asleep;
+
+static void *wait_for_condition(void *arg)
+{
+    lock_acquire(&middle);
+    asleep++;
+    while (!condition)
+        cond_wait(&signalled, &middle);
+    woken++;
+    lock_release(&middle);
+    return arg;
+}
+
+Test(sync, a_broadcast_wakes_all_that_wait, .init = init_locks)
+{
+    pthread_t thread[8];
+
+    cond_init(&signalled);
+    for (size_t i = 0; i < ARRAY_COUNT(thread); i++)
+        cr_assert_eq(pthread_create(&thread[i], NULL, wait_for_condition, NULL), 0);
+    for (bool all = false; !all;) {
+        lock_acquire(&middle);
+        all = asleep == ARRAY_COUNT(thread);
+        condition = all;
+        if (all)
+            cond_broadcast(&signalled);
+        lock_release(&middle);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(thread); i++)
+        cr_assert_eq(pthread_join(thread[i], NULL), 0);
+    cr_assert_eq(woken, ARRAY_COUNT(thread));
+}
+
+static uint64_t counter;
+
+static void *count_up(void *arg)
+{
+    for (int i = 0; i < 100000; i++) {
+        lock_acquire(&inner);
+        counter++;
+        lock_release(&inner);
+    }
+    return arg;
+}
+
+Test(sync, keeps_threads_apart_and_lets_each_of_them_in, .init = init_locks)
+{
+    pthread_t thread[4];
+
+    for (size_t i = 0; i < ARRAY_COUNT(thread); i++)
+        cr_assert_eq(pthread_create(&thread[i], NULL, count_up, NULL), 0);
+    for (size_t i = 0; i < ARRAY_COUNT(thread); i++)
+        cr_assert_eq(pthread_join(thread[i], NULL), 0);
+    cr_assert_eq(counter, 400000);
+    lock_fini(&inner); /* nobody is in */
 }
 
 /* ----------------------------------------------------------------------------------- guard -- */
