@@ -106,10 +106,10 @@ struct space {
 /* Where a topic ends, as one consistent picture: written under LOCK_APPEND, read by anybody. */
 struct tail {
     _Atomic uint32_t version;      /* odd: being written */
+    _Atomic uint32_t off;          /* in the block */
     _Atomic uint64_t seq;          /* the next number to be given */
     _Atomic uint64_t bytes;        /* payload bytes before it */
     _Atomic(struct block *) block; /* where it will go, NULL before the first entry */
-    _Atomic uint32_t off;
 };
 
 struct tail_snap {
@@ -119,48 +119,52 @@ struct tail_snap {
 };
 
 struct walrus_topic {
+    /* What every append looks at, in 80 bytes: two cache lines, wherever malloc puts them. */
     struct walrus *store;
-    uint64_t id;
-    _Atomic uint32_t refs;
-    atomic_bool removed; /* refuses everything */
-    atomic_bool gone;    /* and that is durable: its blocks may go */
-    atomic_bool dirty;   /* on the syncer's list */
-    atomic_bool reclaim; /* on the keeper's list */
-    atomic_bool pinned;  /* reclaim stopped at a block that somebody reads */
-    atomic_bool
-        squeezed;      /* an append found no room: the last block goes as soon as it is consumed */
-    _Atomic int error; /* 0, or -EIO after a sync failed */
+    struct lock append_lock;      /* LOCK_APPEND: one writer */
+    struct tail tail;             /* written under it */
+    _Atomic uint64_t durable_seq; /* written under LOCK_SYNC */
+    _Atomic uint64_t last_time_ns;
     _Atomic uint32_t watch_count; /* groups with an armed watch */
-    UT_hash_handle by_name;       /* LOCK_TOPICS */
-    char *name;                   /* LOCK_TOPICS */
+    _Atomic int error;            /* 0, or -EIO after a sync failed */
+    atomic_bool removed;          /* refuses everything */
+    atomic_bool dirty;            /* on the syncer's list */
+    bool roll;                    /* LOCK_APPEND: begin a new block at the next append */
+    atomic_bool
+        squeezed; /* an append found no room: the last block goes as soon as it is consumed */
+    uint32_t chunk_size; /* LOCK_APPEND: how much to take next */
+
+    /* And these when it takes space. */
+    uint64_t chunk_time_ns;     /* LOCK_APPEND: when space was last taken */
+    uint64_t block_seq_next;    /* LOCK_APPEND */
+    _Atomic uint64_t limit_now; /* `limit`, for those who cannot take LOCK_GROUPS */
+    _Atomic uint64_t disk_bytes;
+    _Atomic int keep_now; /* retention.kind, likewise */
+
+    _Atomic uint32_t refs;
+    atomic_bool gone;                  /* removed, and that is durable: its blocks may go */
+    atomic_bool reclaim;               /* on the keeper's list */
+    atomic_bool pinned;                /* reclaim stopped at a block that somebody reads */
+    bool syncing;                      /* LOCK_SYNC: a thread flushes for all */
+    uint32_t known_damage_count;       /* LOCK_BLOCKS */
+    struct offset_range *known_damage; /* LOCK_BLOCKS: already counted and reported */
+    _Atomic uint64_t damaged_count;
+
+    uint64_t id;
+    UT_hash_handle by_name; /* LOCK_TOPICS */
+    char *name;             /* LOCK_TOPICS */
     uint64_t created_ns;
 
     struct lock groups_lock;           /* LOCK_GROUPS */
     struct list groups;                /* GUARDED: ascending by id */
     uint64_t group_id_next;            /* GUARDED */
     struct walrus_retention retention; /* GUARDED */
-    uint64_t limit;                    /* GUARDED; also read under LOCK_APPEND as limit_now */
+    uint64_t limit;                    /* GUARDED */
     uint8_t attr[WALRUS_ATTR_SIZE];    /* GUARDED */
-
-    struct lock append_lock; /* LOCK_APPEND: one writer */
-    struct tail tail;        /* written under it */
-    uint64_t block_seq_next; /* GUARDED */
-    uint64_t chunk_time_ns;  /* GUARDED: when space was last taken */
-    uint32_t chunk_size;     /* GUARDED: how much to take next */
-    bool roll;               /* GUARDED: begin a new block at the next append */
-    _Atomic uint64_t limit_now;
-    _Atomic int keep_now; /* retention.kind, for those who cannot take LOCK_GROUPS */
-    _Atomic uint64_t disk_bytes;
-    _Atomic uint64_t last_time_ns;
-    _Atomic uint64_t damaged_count;
-    struct offset_range *known_damage; /* LOCK_BLOCKS: already counted and reported */
-    uint32_t known_damage_count;       /* LOCK_BLOCKS */
 
     struct lock sync_lock; /* LOCK_SYNC */
     struct cond sync_cond;
-    bool syncing;             /* GUARDED: a thread flushes for all */
     struct block *sync_block; /* GUARDED, with a reference: the first not wholly durable; NULL */
-    _Atomic uint64_t durable_seq; /* written under it */
 
     struct lock blocks_lock; /* LOCK_BLOCKS */
     struct list blocks;      /* GUARDED */
@@ -195,7 +199,9 @@ struct walrus_group {
     uint64_t id;
     uint32_t slot;
     _Atomic uint32_t refs;
+    int error; /* LOCK_GROUP: 0, or -EIO for ever */
     atomic_bool removed;
+    bool storing;                   /* LOCK_GROUP: a thread stores for all */
     char *name;                     /* LOCK_GROUPS */
     uint8_t attr[WALRUS_ATTR_SIZE]; /* LOCK_GROUPS */
     uint64_t created_ns;
@@ -215,8 +221,6 @@ struct walrus_group {
     uint64_t change;             /* GUARDED: number of the last change of what is consumed */
     uint64_t stored_change;      /* GUARDED: the last that is durable */
     uint64_t unstored_count;     /* GUARDED: entries consumed and not durably stored */
-    bool storing;                /* GUARDED: a thread stores for all */
-    int error;                   /* GUARDED: 0, or -EIO for ever */
     _Atomic uint64_t stored_low; /* durable: blocks below may go */
     _Atomic uint64_t last_take_ns;
 
