@@ -51,6 +51,18 @@ Test(crc32c, continues_from_every_split)
     }
 }
 
+/* crc32c_before() goes bit by bit, so it has no short and long ways. */
+Test(crc32c, is_the_same_by_every_way_that_a_size_takes)
+{
+    uint8_t bytes[1100];
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 31 + i / 251);
+    for (size_t at = 0; at < 8; at++)
+        for (size_t size = 0; size < 1080; size++)
+            cr_assert_eq(crc32c_before(crc32c(0x89abcdefu, bytes + at, size), bytes + at, size),
+                         0x89abcdefu, "%zu bytes at %zu", size, at);
+}
+
 Test(crc32c, takes_more_bytes_than_an_int_can_count)
 {
     const size_t size = ((size_t)1 << 31) + 3, half = size / 2;
