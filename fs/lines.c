@@ -49,73 +49,78 @@ static void rest_free(struct handle *handle)
 
 /* Where the lines of a write lie. */
 struct split {
-    size_t count; /* complete lines */
-    size_t first; /* size of the first one, its newline included, without the rest that was held */
+    struct iovec few[64];
+    struct iovec *lines; /* the complete ones: `few`, or from malloc */
+    size_t count, room;
     size_t whole; /* size of them all */
 };
 
-/* -EMSGSIZE: a line is too long; *ret_open tells if it goes on behind the write, and *ret_held if
- * it is the one that begins with the rest. */
-static int split_measure(const struct lines *lines, const char *data, size_t size, size_t max,
-                         struct split *ret_split, bool *ret_open, bool *ret_held)
+static void split_fini(struct split *split)
 {
-    struct split split = {.count = 0};
+    if (split->lines != split->few)
+        free(split->lines);
+}
+
+static int split_grow(struct split *split)
+{
+    struct iovec *before = split->lines == split->few ? NULL : split->lines;
+    struct iovec *bigger = reallocarray(before, split->room * 4, sizeof(*bigger));
+    if (bigger == NULL)
+        return -ENOMEM;
+    if (before == NULL)
+        memcpy(bigger, split->few, sizeof(split->few));
+    split->lines = bigger;
+    split->room *= 4;
+    return 0;
+}
+
+/* Finds the lines; the caller ends *split in any case.  -EMSGSIZE: one is too long; *ret_open tells if
+ * it goes on behind the write, and *ret_held if it is the one that begins with the rest. */
+static int split_lines(const struct lines *lines, const char *data, size_t size, size_t max,
+                       struct split *split, bool *ret_open, bool *ret_held)
+{
     size_t held = lines->rest_size;
 
+    split->lines = split->few;
+    split->room = ARRAY_COUNT(split->few);
+    split->count = split->whole = 0;
     for (size_t at = 0; at < size;) {
         const char *newline = memchr(data + at, '\n', size - at);
         size_t length = newline != NULL ? (size_t)(newline - data) + 1 - at : size - at;
         if (held + length > max) {
             *ret_open = newline == NULL;
-            *ret_held = split.count == 0;
+            *ret_held = split->count == 0;
             return -EMSGSIZE;
         }
         if (newline == NULL)
             break;
+        if (split->count == split->room && split_grow(split) < 0)
+            return -ENOMEM;
+        split->lines[split->count++] = (struct iovec){(void *)(uintptr_t)(data + at), length};
         at += length;
-        split.count++;
-        split.whole = at;
-        if (split.count == 1)
-            split.first = length;
+        split->whole = at;
         held = 0;
     }
-    *ret_split = split;
     return 0;
 }
 
 /* Appends the complete lines; the first one begins with the rest.  The rest's buffer has room. */
-static int split_append(struct handle *handle, const char *data, const struct split *split,
-                        bool durable)
+static int split_append(struct handle *handle, struct split *split, bool durable)
 {
     struct walrus_append_options options = {.durable = durable};
     struct lines *lines = &handle->lines;
-    struct iovec few[64], *entries = few;
+    struct iovec *first = &split->lines[0];
     struct walrus_topic *topic;
 
-    if (split->count > ARRAY_COUNT(few)) {
-        entries = calloc(split->count, sizeof(*entries));
-        if (entries == NULL)
-            return -ENOMEM;
-    }
-    const char *at = data;
-    for (size_t i = 0; i < split->count; i++) {
-        const char *newline = memchr(at, '\n', split->whole - (size_t)(at - data));
-        entries[i].iov_base = (void *)(uintptr_t)at;
-        entries[i].iov_len = (size_t)(newline - at) + 1;
-        at = newline + 1;
-    }
     if (lines->rest_size > 0) {
-        memcpy(lines->rest + lines->rest_size, data, split->first);
-        entries[0].iov_base = lines->rest;
-        entries[0].iov_len = lines->rest_size + split->first;
+        memcpy(lines->rest + lines->rest_size, first->iov_base, first->iov_len);
+        *first = (struct iovec){lines->rest, lines->rest_size + first->iov_len};
     }
     int r = produce_topic(handle, &topic);
     if (r == 0) {
-        r = walrus_topic_append(topic, entries, split->count, &options, NULL);
+        r = walrus_topic_append(topic, split->lines, split->count, &options, NULL);
         walrus_topic_unref(topic);
     }
-    if (entries != few)
-        free(entries);
     return r;
 }
 
@@ -127,6 +132,31 @@ static size_t drop_measure(const struct lines *lines, const char *data, size_t s
     return !lines->dropping ? 0 : newline != NULL ? (size_t)(newline - data) + 1 : size;
 }
 
+/* Stores the lines of *split, and holds what follows them. */
+static int split_store(struct handle *handle, const char *data, size_t size, struct split *split,
+                       bool durable)
+{
+    struct lines *lines = &handle->lines;
+    size_t rest = size - split->whole;
+    size_t need = split->count == 0       ? lines->rest_size + rest
+                  : lines->rest_size == 0 ? rest
+                                          : MAX(lines->rest_size + split->lines[0].iov_len, rest);
+    int r = need > 0 ? rest_reserve(handle, need) : 0;
+    if (r == 0 && split->count > 0)
+        r = split_append(handle, split, durable);
+    if (r < 0)
+        return r;
+    if (split->count > 0)
+        lines->rest_size = 0;
+    if (rest > 0) {
+        memcpy(lines->rest + lines->rest_size, data + split->whole, rest);
+        lines->rest_size += rest;
+    } else if (lines->rest_size == 0 && lines->rest_room > 65536) {
+        rest_free(handle);
+    }
+    return 0;
+}
+
 int lines_write(struct handle *handle, const char *data, size_t size, bool durable)
 {
     struct lines *lines = &handle->lines;
@@ -136,34 +166,18 @@ int lines_write(struct handle *handle, const char *data, size_t size, bool durab
 
     data += dropped;
     size -= dropped;
-    int r =
-        split_measure(lines, data, size, handle->mount->options->line_size, &split, &open, &held);
+    int r = split_lines(lines, data, size, handle->mount->options->line_size, &split, &open, &held);
     if (r == -EMSGSIZE) {
         lines->dropping = open;
         if (held)
             rest_free(handle);
-        return r;
     }
-    size_t rest = size - split.whole;
-    size_t need = split.count == 0        ? lines->rest_size + rest
-                  : lines->rest_size == 0 ? rest
-                                          : MAX(lines->rest_size + split.first, rest);
-    r = need > 0 ? rest_reserve(handle, need) : 0;
-    if (r == 0 && split.count > 0)
-        r = split_append(handle, data, &split, durable);
-    if (r < 0)
-        return r;
-    if (ends)
+    if (r == 0)
+        r = split_store(handle, data, size, &split, durable);
+    if (r == 0 && ends)
         lines->dropping = false;
-    if (split.count > 0)
-        lines->rest_size = 0;
-    if (rest > 0) {
-        memcpy(lines->rest + lines->rest_size, data + split.whole, rest);
-        lines->rest_size += rest;
-    } else if (lines->rest_size == 0 && lines->rest_room > 65536) {
-        rest_free(handle);
-    }
-    return 0;
+    split_fini(&split);
+    return r;
 }
 
 int lines_commit(struct handle *handle, bool durable)
