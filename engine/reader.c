@@ -368,17 +368,24 @@ ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t si
     return r == -EBADMSG ? reader_damaged(reader, &entry, ret_next) : r;
 }
 
-/* Stores the group's offset when it is time to. */
-static int reader_store(struct walrus_group *group)
+/* Whether the group's offset is to be stored now: *ret_due: because that was promised; otherwise
+ * early, so that blocks can go. */
+static bool store_is_wanted(struct walrus_group *group, bool *ret_due)
 {
     const struct walrus_options *options = &group->topic->store->options;
     uint32_t every = MAX(options->persist_every, 1u);
     lock_acquire(&group->lock);
-    bool due = options->consistency == WALRUS_STRICT || group->unstored_count >= every;
+    *ret_due = options->consistency == WALRUS_STRICT || group->unstored_count >= every;
     bool early = group_holds_blocks_locked(group);
     lock_release(&group->lock);
-    /* Early, so that blocks can go: nobody was promised that it is stored by now. */
-    int r = due || early ? group_store(group) : 0;
+    return *ret_due || early;
+}
+
+/* Stores the group's offset when it is time to. */
+static int reader_store(struct walrus_group *group)
+{
+    bool due;
+    int r = store_is_wanted(group, &due) ? group_store(group) : 0;
     return due ? r : 0;
 }
 
@@ -455,13 +462,10 @@ static int delivered_along(struct walrus_reader *reader, uint64_t offset, bool *
     return r;
 }
 
-int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
+/* Consumes what was delivered.  *ret_store: the offset changed. */
+static int reader_consume_delivered(struct walrus_reader *reader, uint64_t offset, bool *ret_store)
 {
-    struct walrus_group *group = reader->group;
-    if (!group || group->topic->store->options.consistency == WALRUS_STRICT)
-        return 0;
-    bool store = false;
-    int r = delivered_along(reader, offset, &store);
+    int r = delivered_along(reader, offset, ret_store);
     uint64_t first = 0, end = 0; /* delivered and not consumed yet, where they differ */
     while (r == 0) {
         struct walk_entry entry;
@@ -472,7 +476,7 @@ int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
         if (!taken && (entry.damaged || reader->sent.offset + entry.size > offset))
             break;
         if (!taken && first != end && entry.seq != end) {
-            r = reader_take(reader, first, end, &store);
+            r = reader_take(reader, first, end, ret_store);
             first = end;
         }
         if (r == 0 && !taken) {
@@ -482,11 +486,31 @@ int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
         if (r == 0)
             r = cursor_next(reader, &reader->sent, &entry);
     }
-    int last = first == end || r < 0 ? 0 : reader_take(reader, first, end, &store);
+    int last = first == end || r < 0 ? 0 : reader_take(reader, first, end, ret_store);
     r = last < 0 ? last : MIN(r, 0);
     if (r < 0)
         cursor_clear(&reader->sent); /* the next call begins again, and steps over what is taken */
-    return r < 0 || !store ? r : reader_store(group);
+    return r;
+}
+
+/* Nothing is ever delivered for a reader that consumes in another way, or not at all. */
+static bool consumes_delivered(const struct walrus_reader *reader)
+{
+    return reader->group && reader->topic->store->options.consistency == WALRUS_AT_LEAST_ONCE;
+}
+
+int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)
+{
+    bool store = false;
+    int r = consumes_delivered(reader) ? reader_consume_delivered(reader, offset, &store) : 0;
+    return r < 0 || !store ? r : reader_store(reader->group);
+}
+
+int walrus_reader_note_delivered(struct walrus_reader *reader, uint64_t offset)
+{
+    bool store = false, due;
+    int r = consumes_delivered(reader) ? reader_consume_delivered(reader, offset, &store) : 0;
+    return r == 0 && store && store_is_wanted(reader->group, &due) ? WALRUS_DUE : r;
 }
 
 /* ------------------------------------------------------------------------------- description -- */

@@ -38,7 +38,7 @@ struct take {
     atomic_bool in_hand; /* a stream has bytes to give before it needs another entry */
     bool ended;          /* strict: the end was read, so that no entry of 0 bytes is left there */
     uint64_t index;      /* batch: of the entry at `delivered` in the reader */
-    struct job job;      /* tells the library what was delivered, as owner of the serial */
+    struct job job;      /* stores what was delivered, as owner of the serial */
 };
 
 struct lines {

@@ -9,8 +9,8 @@
  *
  * Strict mode: the library consumes what a read touches, durably, before it hands it out: such a
  * read runs on the pool; what was touched before is read on the transport thread.  At-least-once:
- * the read is answered on the transport thread, and then a job tells the library what arrived,
- * which now and then stores the offset.  Only what arrived without a gap from the first byte on
+ * the read is answered on the transport thread, which then tells the library what arrived; now and
+ * then that is to be stored, which a job does.  Only what arrived without a gap from the first byte on
  * counts: who looks at the tail of `drain` did not take what lies before.
  *
  * An entry of no bytes is consumed when its handle closes, or when the end of `drain` was read.
@@ -274,18 +274,34 @@ static bool take_note(struct take *take, uint64_t from, uint64_t to)
     return take->delivered > before;
 }
 
-/* Tells the library what arrived; owner of the serial, which is left. */
-static void take_deliver(struct job *job)
+/* Stores what was delivered; owner of the serial, which is left. */
+static void take_store(struct job *job)
 {
     struct take *take = CONTAINER_OF(job, struct take, job);
     struct handle *handle = CONTAINER_OF(take, struct handle, take);
+
+    int r = walrus_group_sync(handle_key(handle)->group); /* the library reports a failure */
+    (void)r;
+    serial_leave(&handle->serial, handle->mount->pool);
+}
+
+/* Tells the library what arrived; owner of the serial, which is left.  Now and then that stores the
+ * offset: on the pool, unless this thread may wait (`blocking`). */
+static void take_deliver(struct handle *handle, bool blocking)
+{
+    struct take *take = &handle->take;
     uint64_t run, to = 0;
 
     if (take->delivered > 0)
         to = take_map(take, take->delivered - 1, &run) + 1;
-    int r = walrus_reader_delivered(take->reader, to); /* the library reports a failure */
-    (void)r;
-    serial_leave(&handle->serial, handle->mount->pool);
+    if (walrus_reader_note_delivered(take->reader, to) != WALRUS_DUE) {
+        serial_leave(&handle->serial, handle->mount->pool);
+    } else if (blocking) {
+        take_store(&take->job);
+    } else {
+        take->job.run = take_store;
+        pool_submit(handle->mount->pool, &take->job);
+    }
 }
 
 /* Answers a READ from the reader; owner of the serial, which is left.  `blocking`: this thread may
@@ -324,14 +340,10 @@ static int take_read_now(struct handle *handle, fuse_req_t req, size_t size, uin
     if (r == 0 && !strict && take->reader != NULL && is_claim(handle))
         more =
             take_note(take, offset, offset + (size_t)n) || (n == 0 && handle->kind == KIND_DRAIN);
-    if (!more) {
+    if (more)
+        take_deliver(handle, blocking);
+    else
         serial_leave(&handle->serial, handle->mount->pool);
-    } else if (blocking) {
-        take_deliver(&take->job);
-    } else {
-        take->job.run = take_deliver;
-        pool_submit(handle->mount->pool, &take->job);
-    }
     return 0;
 }
 

@@ -52,6 +52,7 @@ extern "C" {
 #define WALRUS_BATCH_COUNT_MAX (1u << 20) /* entries in one batch: bounds what one call locks */
 #define WALRUS_ATTR_SIZE       64         /* bytes kept for the caller per store, topic, group */
 #define WALRUS_EMPTY           1          /* outcome: there is nothing to take */
+#define WALRUS_DUE             2          /* outcome: an offset should be stored now */
 
 struct walrus;        /* an open store */
 struct walrus_topic;  /* a topic, counted by reference */
@@ -492,6 +493,12 @@ WALRUS_API WALRUS_CHECK ssize_t walrus_reader_read(struct walrus_reader *reader,
  * or before is consumed, and so is a zero-length one at `offset`; the group's offset is stored each
  * persist_every entries (blocks then).  Strict mode: does nothing.  -EIO: it cannot be stored */
 WALRUS_API WALRUS_CHECK int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset);
+
+/* The same for a thread that must not wait for the disk.  WALRUS_DUE: everything was consumed, and
+ * walrus_group_sync is to be called where waiting is allowed, before more is delivered: until then
+ * a crash repeats it.  -EIO: it cannot be stored */
+WALRUS_API WALRUS_CHECK int walrus_reader_note_delivered(struct walrus_reader *reader,
+                                                         uint64_t offset);
 
 /* Sizes, numbers and times of the entries in the reader one by one: describes entry `index` (from
  * 0, only the first or the one after the last asked for) in *ret_entry (data is NULL), and where

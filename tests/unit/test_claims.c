@@ -392,6 +392,35 @@ Test(claims, what_was_delivered_behind_damage_does_not_consume_the_damage)
     rig_expect_many(&s, "t", 2, 2, 100);
 }
 
+Test(claims, what_is_noted_as_delivered_is_stored_by_whoever_may_wait)
+{
+    uint8_t data[400];
+    struct rig before, after;
+
+    open_at_least_once(2);
+    rig_append_many(&s, "t", 0, 4, 100);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    struct walrus_reader *reader = rig_claim(group, 4);
+    CHECK_INT(walrus_reader_read(reader, data, 400, 0, NULL), 400);
+    CHECK_INT(walrus_reader_note_delivered(reader, 100), 0);
+    CHECK_INT(walrus_reader_note_delivered(reader, 250), WALRUS_DUE);
+    CHECK_INT(rig_group_stat(&s, "t", "default").offset, 2);
+    rig_copy(&s, &before);
+    CHECK_INT(walrus_group_sync(group), 0);
+    CHECK_INT(walrus_reader_note_delivered(reader, 300), 0);
+    rig_copy(&s, &after);
+    CHECK_INT(walrus_reader_close(reader), 0);
+    walrus_group_unref(group);
+    rig_expect_many(&s, "t", 3, 1, 100);
+
+    rig_open(&before);
+    rig_expect_many(&before, "t", 0, 4, 100);
+    rig_fini(&before);
+    rig_open(&after);
+    rig_expect_many(&after, "t", 2, 2, 100);
+    rig_fini(&after);
+}
+
 Test(claims, at_least_once_consumes_when_the_last_byte_was_delivered)
 {
     uint8_t data[300];
