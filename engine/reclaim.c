@@ -123,6 +123,8 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, boo
             atomic_store(&topic->pinned, true);
         if (free_of_readers && done) {
             list_remove(node);
+            if (topic->sought.block == block)
+                topic->sought.block = NULL;
             victim = block;
             bool last = !next || next->node.next == &topic->blocks;
             atomic_store(&topic->oldest_end_seq, last ? UINT64_MAX : block_end_seq(next));

@@ -118,6 +118,14 @@ struct tail_snap {
     uint32_t off;
 };
 
+/* A place between entries, with a reference to its block. */
+struct pos {
+    struct block *block; /* NULL: not looked up yet, or the topic has no blocks */
+    uint32_t off;
+    uint64_t seq;   /* of the entry at `off` */
+    uint64_t bytes; /* payload bytes of the topic before it */
+};
+
 struct walrus_topic {
     /* What every append looks at, in 80 bytes: two cache lines, wherever malloc puts them. */
     struct walrus *store;
@@ -168,20 +176,13 @@ struct walrus_topic {
 
     struct lock blocks_lock; /* LOCK_BLOCKS */
     struct list blocks;      /* GUARDED */
+    struct pos sought;       /* GUARDED: where a look-up by number came to; borrowed */
     _Atomic uint64_t
         oldest_end_seq; /* numbers that begin in the oldest block end here: for reclaim */
 
     struct list dirty_node;   /* LOCK_DIRTY */
     struct list reclaim_node; /* LOCK_KEEPER */
     struct list zombie_node;  /* LOCK_TOPICS: removed, blocks not all free yet */
-};
-
-/* A place between entries, with a reference to its block. */
-struct pos {
-    struct block *block; /* NULL: not looked up yet, or the topic has no blocks */
-    uint32_t off;
-    uint64_t seq;   /* of the entry at `off` */
-    uint64_t bytes; /* payload bytes of the topic before it */
 };
 
 /* A run of entries that follow one another. */

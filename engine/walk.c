@@ -223,16 +223,40 @@ int walk_next(struct walrus_topic *topic, struct pos *pos, const struct walk_ent
     return 0;
 }
 
+/* The place where the look-up before this one ended, if `seq` lies behind it in the same block: who
+ * looks up one number after the other does not walk each block again for each of them. */
+static bool seek_go_on_locked(const struct walrus_topic *topic, uint64_t seq, struct pos *pos)
+{
+    const struct pos *last = &topic->sought;
+    if (!last->block || last->seq > seq)
+        return false;
+    const struct block *next = atomic_load_explicit(&last->block->next, memory_order_acquire);
+    if (next && next->first_seq <= seq)
+        return false;
+    pos_copy(pos, last);
+    return true;
+}
+
+/* Remembers the place; without a reference, since reclaim forgets it with the block. */
+static void seek_remember(struct walrus_topic *topic, const struct pos *pos)
+{
+    lock_acquire(&topic->blocks_lock);
+    topic->sought = *pos;
+    lock_release(&topic->blocks_lock);
+}
+
 int walk_seek(struct walrus_topic *topic, uint64_t seq, struct pos *pos)
 {
     lock_acquire(&topic->blocks_lock);
-    struct block *found = NULL;
-    for (struct list *node = topic->blocks.prev; node != &topic->blocks; node = node->prev) {
+    bool goes_on = seek_go_on_locked(topic, seq, pos);
+    struct block *found = goes_on ? pos->block : NULL;
+    for (struct list *node = topic->blocks.prev; !goes_on && node != &topic->blocks;
+         node = node->prev) {
         found = LIST_ENTRY(node, struct block, node);
         if (found->first_seq <= seq)
             break;
     }
-    if (found)
+    if (found && !goes_on)
         pos_set(pos, found, 0, found->first_seq, found->first_byte);
     lock_release(&topic->blocks_lock);
     if (!found) {
@@ -253,5 +277,6 @@ int walk_seek(struct walrus_topic *topic, uint64_t seq, struct pos *pos)
         if (r < 0)
             return r;
     }
+    seek_remember(topic, pos);
     return 0;
 }

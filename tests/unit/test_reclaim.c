@@ -302,6 +302,30 @@ Test(reclaim, keep_all_keeps_all_for_replay)
     CHECK_SOON(dir_disk_size(s.dir) <= FEW_BLOCKS);
 }
 
+Test(reclaim, entries_are_found_by_number_in_any_order_also_after_blocks_went)
+{
+    const uint64_t count = 300;
+    struct walrus_entry entry;
+    uint64_t last = 0;
+
+    set_retention("t", WALRUS_KEEP_ALL, 0);
+    for (uint64_t seq = 0; seq < count; seq++) /* each twentieth over three blocks */
+        rig_append(&s, "t", seq, seq % 20 == 7 ? 150000 : seq * 7 % 3000);
+    for (uint64_t i = 0; i < 10 * count; i++) {
+        last = i % 3 == 0 ? i * 7919 % count : (last + 1) % count; /* a jump, and two steps on */
+        rig_expect_at(&s, "t", last, last % 20 == 7 ? 150000 : last * 7 % 3000);
+    }
+    rig_expect_at(&s, "t", 3, 21);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 250), 0);
+    walrus_group_unref(group);
+    set_retention("t", WALRUS_KEEP_CONSUMED, 0);
+    CHECK_SOON(first_seq("t") > 200);
+    CHECK_INT(walrus_read_at(s.walrus, "t", 4, &entry), -ENOENT);
+    for (uint64_t seq = 250; seq < count; seq++)
+        rig_expect_at(&s, "t", seq, seq % 20 == 7 ? 150000 : seq * 7 % 3000);
+}
+
 Test(reclaim, keep_size_keeps_the_newest_bytes)
 {
     struct walrus_entry entry;
