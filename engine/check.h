@@ -78,7 +78,7 @@ struct check {
     struct check_place *orphans; /* blocks both of whose table entries are bad */
     size_t orphan_count, orphan_room;
     struct check_file *files;
-    size_t file_count;
+    size_t file_count, file_room;
     struct check_place *places; /* by topic, then block_seq */
     size_t place_count, place_room;
     uint64_t digest;      /* of the metadata as it was read: disk-format.md, section 3 */

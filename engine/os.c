@@ -9,6 +9,7 @@
  */
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -239,6 +240,31 @@ int os_unlink(int dirfd, const char *name)
 int os_mkdir(int dirfd, const char *name, mode_t mode)
 {
     return RETRY(os->mkdirat(dirfd, name, mode));
+}
+
+int os_list(int dirfd, int (*each)(void *arg, const char *name, int type), void *arg)
+{
+    int fd = os_open(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return fd;
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        int error = errno;
+        os_close(fd);
+        return -error;
+    }
+    int r = 0;
+    while (r == 0) {
+        errno = 0;
+        struct dirent *entry = readdir(dir);
+        if (!entry) {
+            r = -errno;
+            break;
+        }
+        r = each(arg, entry->d_name, entry->d_type);
+    }
+    closedir(dir);
+    return r;
 }
 
 int64_t os_seek_data(int fd, uint64_t off)

@@ -71,6 +71,9 @@ WALRUS_CHECK int os_rewrite(int fd);
 WALRUS_CHECK int os_rename(int dirfd, const char *from, const char *to);
 WALRUS_CHECK int os_unlink(int dirfd, const char *name);
 WALRUS_CHECK int os_mkdir(int dirfd, const char *name, mode_t mode);
+/* Calls `each` for every name in a directory (`.` and `..` too), until it returns other than 0, which is
+ * returned then.  `type`: DT_DIR and the like. */
+WALRUS_CHECK int os_list(int dirfd, int (*each)(void *arg, const char *name, int type), void *arg);
 /* Offset of the first data at or after off; -ENXIO: none. */
 WALRUS_CHECK int64_t os_seek_data(int fd, uint64_t off);
 

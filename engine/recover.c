@@ -85,12 +85,12 @@ static int numbers_add(struct recovery *rec, uint32_t number)
     return 0;
 }
 
-static int list_name(struct recovery *rec, const struct dirent *entry, unsigned *strangers)
+static int list_name(void *arg, const char *name, int type)
 {
+    struct recovery *rec = arg;
     struct walrus *store = rec->store;
     uint32_t number;
     bool tmp = false;
-    const char *name = entry->d_name;
     if (recover_log_number(name, &number, &tmp) && !tmp)
         return numbers_add(rec, number);
     if (tmp || known_tmp(name)) {
@@ -100,8 +100,8 @@ static int list_name(struct recovery *rec, const struct dirent *entry, unsigned 
         return 0;
     }
     /* What repair keeps, and other hidden names, are of no interest here. */
-    if (!known_name(name) && strncmp(name, ".repair-", 8) != 0 && entry->d_type != DT_DIR &&
-        (*strangers)++ < STRANGERS_REPORTED)
+    if (!known_name(name) && strncmp(name, ".repair-", 8) != 0 && type != DT_DIR &&
+        rec->stranger_count++ < STRANGERS_REPORTED)
         report(&store->reporter, WALRUS_WARNING, 0, NULL,
                "%s: not a file of the store; it is left alone", name);
     return 0;
@@ -110,62 +110,48 @@ static int list_name(struct recovery *rec, const struct dirent *entry, unsigned 
 /* Finds the log files; removes what was being made. */
 static int recover_list(struct recovery *rec)
 {
-    int fd = os_open(rec->store->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        os_close(fd);
-        return -errno;
-    }
-    unsigned strangers = 0;
-    int r = 0;
-    struct dirent *entry;
-    errno = 0;
-    while (r == 0 && (entry = readdir(dir)))
-        r = list_name(rec, entry, &strangers);
-    if (r == 0 && errno)
-        r = -errno;
-    closedir(dir);
+    int r = os_list(rec->store->dirfd, list_name, rec);
     if (r == 0 && rec->number_count)
         qsort(rec->numbers, rec->number_count, sizeof(rec->numbers[0]), number_compare);
     return r;
 }
 
 /* A sub-directory that is a store of its own: a namespace. */
-static bool name_is_store(struct walrus *store, const struct dirent *entry)
+static bool name_is_store(struct walrus *store, const char *name)
 {
     char path[300];
-    snprintf(path, sizeof(path), "%s/SUPER", entry->d_name);
+    snprintf(path, sizeof(path), "%s/SUPER", name);
     int fd = os_open(store->dirfd, path, O_RDONLY | O_NOFOLLOW, 0);
     if (fd >= 0)
         os_close(fd);
     return fd >= 0;
 }
 
+struct strangers {
+    struct walrus *store;
+    int count;
+    bool rust;
+};
+
+static int strangers_count(void *arg, const char *name, int type)
+{
+    struct strangers *strangers = arg;
+    bool digits = name[0] && strspn(name, "0123456789") == strlen(name);
+    (void)type;
+    strangers->rust |= digits || strcmp(name, "read_offset_idx_index.db") == 0;
+    /* What a creation that was cut short left behind, and namespaces, do not count. */
+    strangers->count += !(strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+                          strcmp(name, "lost+found") == 0 || strcmp(name, "LOCK") == 0 ||
+                          strcmp(name, "SUPER.tmp") == 0 || name_is_store(strangers->store, name));
+    return 0;
+}
+
 int recover_strangers(struct walrus *store, bool *ret_rust)
 {
-    int fd = os_open(store->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        os_close(fd);
-        return -errno;
-    }
-    int count = 0;
-    struct dirent *entry;
-    while ((entry = readdir(dir))) {
-        const char *name = entry->d_name;
-        bool digits = name[0] && strspn(name, "0123456789") == strlen(name);
-        *ret_rust |= digits || strcmp(name, "read_offset_idx_index.db") == 0;
-        /* What a creation that was cut short left behind, and namespaces, do not count. */
-        count += !(strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-                   strcmp(name, "lost+found") == 0 || strcmp(name, "LOCK") == 0 ||
-                   strcmp(name, "SUPER.tmp") == 0 || name_is_store(store, entry));
-    }
-    closedir(dir);
-    return count;
+    struct strangers strangers = {.store = store};
+    int r = os_list(store->dirfd, strangers_count, &strangers);
+    *ret_rust = strangers.rust;
+    return r < 0 ? r : strangers.count;
 }
 
 /* ------------------------------------------------------------------------------------ blocks -- */

@@ -21,7 +21,8 @@ struct recovery {
     bool damaged;      /* something was lost to damage: gaps are expected */
     uint32_t *numbers; /* of log files, ascending */
     size_t number_count, number_room;
-    struct found *found; /* by topic, then block_seq */
+    unsigned stranger_count; /* files that are none of the store's */
+    struct found *found;     /* by topic, then block_seq */
     size_t found_count, found_room;
     uint64_t *removed; /* ids of topics that were removed */
     size_t removed_count, removed_room;

@@ -8,7 +8,6 @@
  * Failure: -EBADMSG and -EPROTONOSUPPORT are reported here.  What only the opening proper finds (a
  * disk that fails, no memory) may leave the mark taken away, which costs a longer start.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -66,29 +65,21 @@ static int refuse_registry(struct walrus *store)
     return -EBADMSG;
 }
 
+static int refuse_log(void *arg, const char *name, int type)
+{
+    uint32_t number;
+    bool tmp;
+    (void)type;
+    if (!recover_log_number(name, &number, &tmp) || tmp)
+        return 0;
+    int r = plain_file(arg, name, NULL);
+    return MIN(r, 0);
+}
+
 int refuse_check(struct walrus *store)
 {
     int r = refuse_registry(store);
     if (r == 0)
         r = plain_file(store, "read_offset_idx_index.db", NULL);
-    if (r < 0)
-        return r;
-    int fd = os_open(store->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        os_close(fd);
-        return -errno;
-    }
-    struct dirent *entry;
-    r = 0;
-    while (r >= 0 && (entry = readdir(dir))) {
-        uint32_t number;
-        bool tmp;
-        if (recover_log_number(entry->d_name, &number, &tmp) && !tmp)
-            r = plain_file(store, entry->d_name, NULL);
-    }
-    closedir(dir);
-    return MIN(r, 0);
+    return r < 0 ? r : os_list(store->dirfd, refuse_log, store);
 }

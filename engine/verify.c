@@ -17,7 +17,6 @@
  */
 #include "check.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -239,19 +238,21 @@ static int file_compare(const void *a, const void *b)
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-static int file_add(struct check *c, const char *name, size_t *room)
+static int file_add(void *arg, const char *name, int type)
 {
+    struct check *c = arg;
     uint32_t number;
     bool tmp;
+    (void)type;
     if (!recover_log_number(name, &number, &tmp) || tmp)
         return 0;
-    if (c->file_count == *room) {
-        size_t more = *room ? *room * 2 : 64;
-        struct check_file *bigger = realloc(c->files, more * sizeof(*bigger));
+    if (c->file_count == c->file_room) {
+        size_t room = c->file_room ? c->file_room * 2 : 64;
+        struct check_file *bigger = realloc(c->files, room * sizeof(*bigger));
         if (!bigger)
             return -ENOMEM;
         c->files = bigger;
-        *room = more;
+        c->file_room = room;
     }
     struct check_file *file = &c->files[c->file_count++];
     *file = (struct check_file){.number = number, .fd = -1};
@@ -266,23 +267,7 @@ static int file_add(struct check *c, const char *name, size_t *room)
 
 static int check_list(struct check *c)
 {
-    int fd = os_open(c->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return fd;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        os_close(fd);
-        return -errno;
-    }
-    struct dirent *entry;
-    size_t room = 0;
-    int r = 0;
-    errno = 0;
-    while (r == 0 && (entry = readdir(dir)))
-        r = file_add(c, entry->d_name, &room);
-    if (r == 0 && errno)
-        r = -errno;
-    closedir(dir);
+    int r = os_list(c->dirfd, file_add, c);
     if (r == 0 && c->file_count)
         qsort(c->files, c->file_count, sizeof(c->files[0]), file_compare);
     return r;

@@ -123,6 +123,23 @@ Test(weaknesses_life, left_over_temporary_files_are_no_obstacle)
     rig_expect_many(&s, "t", 0, 1100, 1000);
 }
 
+Test(weaknesses_life, a_left_over_file_that_cannot_be_removed_is_no_obstacle_either)
+{
+    rig_open(&s);
+    rig_append(&s, "t", 0, 1000);
+    rig_close(&s);
+    dir_write(s.dir, "wal_0007.log.tmp", "0123456789abcdef", 16);
+    faultos_install();
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_UNLINK, .nth = 1, .error = EPERM, .file = "wal_0007.log.tmp"});
+    rig_open(&s);
+    CHECK_INT(faultos_failed_count(), 1);
+    CHECK(rig_reported(&s, "wal_0007.log.tmp: cannot be removed"));
+    rig_expect(&s, "t", 0, 1000);
+    rig_close(&s);
+    faultos_remove();
+}
+
 /* 22 */
 Test(weaknesses_life, an_entry_whose_offset_cannot_be_stored_is_not_handed_out)
 {
