@@ -13,7 +13,11 @@
  * cannot refuse what was delivered: such ranges are kept in memory, the lowest ones are stored, and
  * claims of new entries are refused until a gap closes.
  *
- * Failure: an offset that cannot be stored is final for the store's groups (offsets.h).
+ * A seek is stored first and counts then, while no other thread stores.
+ *
+ * Failure: an offset that cannot be stored is final for the store's groups (offsets.h).  One whose data
+ * cannot be synced is not stored: the group is `behind`, and at-least-once hands out no more than
+ * may come again (reader.c).
  */
 #include "store.h"
 
@@ -184,6 +188,19 @@ static int group_store_now(struct walrus_group *group, const struct offset_value
     return r < 0 ? r : offsets_store(group->topic->store->offsets, group->slot, value);
 }
 
+/* A store failed, maybe for good, as the slot may say the one thing or the other: then what was
+ * durable before counts, everything below `stored`.  The error, as it is to be told. */
+static int group_store_failed_locked(struct walrus_group *group, int error, uint64_t stored)
+{
+    atomic_store(&group->behind, true);
+    if (!offsets_error(group->topic->store->offsets))
+        return error;
+    group->error = -EIO;
+    group->low = stored;
+    group->done_count = 0;
+    return -EIO;
+}
+
 bool group_frees_blocks(const struct walrus_group *group, uint64_t low)
 {
     if (atomic_load(&group->topic->keep_now) == WALRUS_KEEP_ALL)
@@ -223,12 +240,10 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
             if (r == 0) {
                 group->stored_change = now;
                 group->unstored_count -= covered; /* not before: a crash would repeat them */
-                /* What a seek moved back to meanwhile must not be given up, stored or not. */
-                atomic_store(&group->stored_low, MIN(value.offset, group->low));
-            } else if (offsets_error(group->topic->store->offsets)) {
-                group->error = r = -EIO;
-                group->low = atomic_load(&group->stored_low); /* what is durable counts */
-                group->done_count = 0;
+                atomic_store(&group->stored_low, value.offset);
+                atomic_store(&group->behind, false);
+            } else {
+                r = group_store_failed_locked(group, r, atomic_load(&group->stored_low));
             }
             cond_broadcast(&group->cond);
         }
@@ -290,16 +305,46 @@ static int seek_target(const struct walrus_group *group, enum walrus_whence when
 }
 
 /* Finds where to go, and keeps it: reclaim looks at what groups need and takes blocks under the same
- * lock, so that what was retained at the look stays. */
+ * lock, so that what was retained at the look stays.  *ret_stored: what was needed before. */
 static int seek_begin_locked(struct walrus_group *group, enum walrus_whence whence, uint64_t value,
-                             uint64_t *ret_seq)
+                             uint64_t *ret_seq, uint64_t *ret_stored)
 {
     struct walrus_topic *topic = group->topic;
     lock_acquire(&topic->blocks_lock);
     int r = seek_target(group, whence, value, topic_first_seq_locked(topic), ret_seq);
+    *ret_stored = atomic_load(&group->stored_low);
     if (r == 0)
-        atomic_store(&group->stored_low, MIN(*ret_seq, atomic_load(&group->stored_low)));
+        atomic_store(&group->stored_low, MIN(*ret_seq, *ret_stored));
     lock_release(&topic->blocks_lock);
+    return r;
+}
+
+/* The group is at `target`, and that is stored. */
+static void seek_apply_locked(struct walrus_group *group, uint64_t target)
+{
+    group->low = target;
+    group->done_count = 0;
+    group->seek_count++;
+    group->held_count = 0;
+    group->stored_change = ++group->change;
+    group->unstored_count = 0;
+    group_forget_back_locked(group);
+    pos_clear(&group->cur);
+    group->cur.seq = target; /* looked up by the next claim */
+    atomic_store(&group->stored_low, target);
+    atomic_store(&group->behind, false);
+}
+
+/* Stores that the group is at `target`.  Called without the lock, with group->storing set by this
+ * thread.  `twice`: into the other copy too, which must not skip what is to be delivered again if
+ * the newest one rots. */
+static int seek_store(struct walrus_group *group, uint64_t target, bool twice)
+{
+    struct offset_value value = {
+        .topic_id = group->topic->id, .group_id = group->id, .offset = target};
+    int r = group_store_now(group, &value, target);
+    if (r == 0 && twice)
+        r = offsets_store(group->topic->store->offsets, group->slot, &value);
     return r;
 }
 
@@ -307,35 +352,34 @@ int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence, uin
 {
     if (group->topic->store->read_only)
         return -EROFS;
-    if (atomic_load(&group->removed))
-        return -ENODEV;
-    uint64_t target;
+    uint64_t target = 0, stored = 0;
+    bool again = false;
     lock_acquire(&group->lock);
-    int r = group->error ? group->error : seek_begin_locked(group, whence, value, &target);
-    bool back = false;
+    while (group->storing)
+        cond_wait(&group->cond, &group->lock);
+    int r = atomic_load(&group->removed) ? -ENODEV : group->error;
+    if (r == 0)
+        r = seek_begin_locked(group, whence, value, &target, &stored);
     if (r == 0) {
-        back = target < group->low;
-        group->low = target;
-        group->done_count = 0;
-        group->seek_count++;
-        group->held_count = 0;
-        group->change++;
-        group_forget_back_locked(group);
-        pos_clear(&group->cur);
-        group->cur.seq = target; /* looked up by the next claim */
+        again = target < group->low || group->done_count > 0;
+        group->storing = true;
     }
     lock_release(&group->lock);
     if (r < 0)
         return r;
-    r = group_store(group);
-    if (r == 0 && back) {
-        /* Into the other copy too: if this one rots, the older copy must not skip what is to be
-         * delivered again. */
-        lock_acquire(&group->lock);
-        group->change++;
-        lock_release(&group->lock);
-        r = group_store(group);
-    }
+    r = seek_store(group, target, again);
+    lock_acquire(&group->lock);
+    if (r == 0)
+        seek_apply_locked(group, target);
+    else
+        r = group_store_failed_locked(group, r, stored);
+    if (r < 0 && !group->error)
+        atomic_store(&group->stored_low, stored);
+    group->storing = false;
+    cond_broadcast(&group->cond);
+    lock_release(&group->lock);
+    if (r == 0 && group_frees_blocks(group, target))
+        keeper_mark(group->topic);
     group_fire(group);
     return r;
 }

@@ -7,7 +7,8 @@
  *
  * Strict: a read first makes sure that the data of what it touches is durable, then marks it
  * consumed and stores that, and only then copies.  At-least-once: the caller says what was
- * delivered, in order from the first byte; the offset is stored each persist_every entries.
+ * delivered, in order from the first byte; the offset is stored each persist_every entries, and
+ * when it cannot be, no more than those are handed out.
  *
  * Checksums are checked on the copy where an entry is read whole, and before the copy where it is
  * read in pieces: once an entry, or once a fragment of a large one.
@@ -359,6 +360,22 @@ static int reader_take_ahead(struct walrus_reader *reader, uint64_t offset, size
     return 0;
 }
 
+/* At-least-once: after a store that failed no more is handed out than may come again, before another
+ * one worked.  What was consumed already can be read again. */
+static int reader_hold_back(struct walrus_reader *reader, uint64_t seq)
+{
+    struct walrus_group *group = reader->group;
+    const struct walrus_options *options = &reader->topic->store->options;
+    if (!group || !atomic_load(&group->behind) || options->consistency == WALRUS_STRICT ||
+        taken_has(reader, seq))
+        return 0;
+    lock_acquire(&group->lock);
+    int r = group->error;
+    bool full = group->unstored_count >= MAX(options->persist_every, 1u);
+    lock_release(&group->lock);
+    return r == 0 && full ? group_store(group) : r;
+}
+
 ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t size, uint64_t offset,
                            uint64_t *ret_next)
 {
@@ -369,6 +386,9 @@ ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t si
     int r = cursor_find(reader, offset, &entry);
     if (r != 0)
         return r == WALRUS_EMPTY ? 0 : r;
+    r = reader_hold_back(reader, entry.seq);
+    if (r < 0)
+        return r;
     if (entry.damaged)
         return reader_damaged(reader, &entry, ret_next);
     if (reader->group && reader->topic->store->options.consistency == WALRUS_STRICT &&
@@ -634,7 +654,9 @@ static int reader_close_empty(struct walrus_reader *reader)
     if (reader->count != 1 || reader->bytes != 0 || run->damaged || run_consumed(reader, run))
         return 0;
     bool store = false;
-    int r = reader_take(reader, run->pos.seq, run->end_seq, &store);
+    int r = reader_hold_back(reader, run->pos.seq);
+    if (r == 0)
+        r = reader_take(reader, run->pos.seq, run->end_seq, &store);
     if (r == 0 && store)
         r = reader_store(reader->group);
     return r == -ENODEV ? 0 : r; /* removed: there is nothing to consume it for */

@@ -202,6 +202,7 @@ struct walrus_group {
     _Atomic uint32_t refs;
     int error; /* LOCK_GROUP: 0, or -EIO for ever */
     atomic_bool removed;
+    atomic_bool behind;             /* the last store failed; written under LOCK_GROUP */
     bool storing;                   /* LOCK_GROUP: a thread stores for all */
     char *name;                     /* LOCK_GROUPS */
     uint8_t attr[WALRUS_ATTR_SIZE]; /* LOCK_GROUPS */

@@ -418,7 +418,8 @@ enum walrus_whence {
  * no longer counts, and a move back may deliver them again.  Durable on return; blocks.
  *   -ERANGE  outside of what is retained; nothing was moved
  *   -EINVAL  no such whence
- *   -EIO     it could not be stored, and may hold for as long as the store is open only
+ *   -EIO     it could not be stored: nothing was moved, though where storing itself failed (then the
+ *            group takes nothing any more) the next opening may find it moved
  *   -ENODEV -EROFS
  */
 WALRUS_API WALRUS_CHECK int walrus_group_seek(struct walrus_group *group, enum walrus_whence whence,
@@ -482,7 +483,8 @@ WALRUS_API uint64_t walrus_reader_time(const struct walrus_reader *reader);
  *   -EBADMSG  the entry at `offset` is damaged (or the lost entries there): reported, counted, and
  *             consumed; *ret_next (NULL is allowed) is where the entry behind it begins
  *   -EBUSY    as walrus_group_claim: nothing was handed out, and a retry can work
- *   -EIO      the offset cannot be stored, or the disk fails
+ *   -EIO      the offset cannot be stored (at-least-once: and persist_every entries were consumed
+ *             since it last was), or the disk fails
  *   -ENODEV
  */
 WALRUS_API WALRUS_CHECK ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer,

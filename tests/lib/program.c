@@ -156,7 +156,6 @@ void program_seek(struct oracle_topic *topic, struct oracle_group *group, enum w
     struct walrus_group_stat after;
     walrus_group_stat(ref, &after);
     walrus_group_unref(ref);
-    program_unsure = rc < 0; /* it may have moved all the same */
     if (rc == -ERANGE && target < rig_topic_stat(&program_rig, topic->name).first_seq)
         return; /* reclaimed meanwhile */
     if (!program_result(rc, 0))

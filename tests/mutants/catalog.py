@@ -309,8 +309,8 @@ mutant("offset-slot-not-cleared", "a removed group's slot is cleared before anot
        "unit offsets left_by_a_group_that_is_gone_are_cleared_before_another_gets_the_slot")
 mutant("rewind-stored-once", "a rewind is in both copies: the older one must not skip what is delivered again",
        "engine/group.c",
-       "    if (r == 0 && back) {",
-       "    if (false && back) {",
+       "    if (r == 0 && twice)",
+       "    if (false && twice)",
        "unit suspicions a_rewind_is_in_both")
 mutant("offset-proves-nothing", "what a group consumed was durable: to lose it is damage, not a torn tail (4)",
        "engine/recover_walk.c",

@@ -372,6 +372,130 @@ Test(faults, an_append_that_says_that_the_disk_is_full_has_left_nothing)
     faultos_remove();
 }
 
+/* Takes entry `seq` as the mount does: what was read was delivered. */
+static int take_as_mount(struct walrus_group *group, uint64_t seq)
+{
+    struct walrus_reader *reader;
+    uint8_t data[100];
+    int r = walrus_group_claim(group, 1, SIZE_MAX, &reader);
+
+    if (r != 0)
+        return r;
+    CHECK_INT(walrus_reader_seq(reader), seq);
+    ssize_t n = walrus_reader_read(reader, data, sizeof(data), 0, NULL);
+    if (n >= 0) {
+        CHECK_INT(n, sizeof(data));
+        CHECK(payload_same(s.seed, "t", seq, data, sizeof(data)));
+        int ignored = walrus_reader_delivered(reader, sizeof(data)); /* nobody can be told */
+        (void)ignored;
+        CHECK_INT(walrus_reader_read(reader, data, sizeof(data), 0, NULL),
+                  sizeof(data)); /* again */
+    }
+    walrus_reader_abort(reader);
+    return n < 0 ? (int)n : 0;
+}
+
+/* Ten entries of 100 bytes, of which four are durable, and every sync of a file fails from now on. */
+static struct walrus_group *make_failing(const char *file, uint32_t every)
+{
+    faultos_install();
+    s.options.consistency = WALRUS_AT_LEAST_ONCE;
+    s.options.persist_every = every;
+    s.options.fsync = WALRUS_FSYNC_NEVER;
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 4, 100);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    rig_append_many(&s, "t", 4, 6, 100);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ANY_SYNC, .nth = 1, .error = EIO, .forever = true, .file = file});
+    return rig_group(&s, "t", "default");
+}
+
+/* The process dies, and the disk is well again. */
+static void expect_again_from(struct walrus_group *group, uint64_t seq)
+{
+    struct rig killed;
+
+    rig_copy(&s, &killed);
+    walrus_group_unref(group);
+    rig_close_degraded(&s);
+    faultos_remove();
+    rig_open(&killed);
+    rig_expect_many(&killed, "t", seq, 10 - seq, 100);
+    rig_fini(&killed);
+}
+
+Test(faults, at_least_once_hands_out_no_more_than_may_come_again_when_data_cannot_be_synced)
+{
+    struct walrus_group *group = make_failing("wal_*", 3);
+
+    for (uint64_t seq = 0; seq < 6; seq++)
+        CHECK_INT(take_as_mount(group, seq), 0); /* 0 to 2 are stored, 3 to 5 cannot be */
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(take_as_mount(group, 6), -EIO);
+    CHECK_INT(rig_group_stat(&s, "t", "default").claimed_count, 0); /* it went back */
+    rig_expect_at(&s, "t", 9, 100);
+    expect_again_from(group, 3);
+}
+
+Test(faults, at_least_once_hands_out_no_more_than_may_come_again_when_offsets_cannot_be_stored)
+{
+    struct walrus_group *group = make_failing("read_offset_idx_index.db", 3);
+
+    for (uint64_t seq = 0; seq < 3; seq++)
+        CHECK_INT(take_as_mount(group, seq), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(take_as_mount(group, 3), -EIO);
+    expect_again_from(group, 0);
+}
+
+Test(faults, at_least_once_a_claim_of_all_ends_where_no_more_may_come_again)
+{
+    struct walrus_group *group = make_failing("wal_*", 3);
+    struct walrus_reader *reader;
+    uint8_t data[100];
+    uint64_t at = 0;
+
+    CHECK_INT(walrus_group_claim(group, SIZE_MAX, SIZE_MAX, &reader), 0);
+    while (walrus_reader_read(reader, data, sizeof(data), at, NULL) == sizeof(data)) {
+        at += sizeof(data);
+        int ignored = walrus_reader_delivered(reader, at);
+        (void)ignored;
+    }
+    CHECK_INT(at, 600);
+    CHECK_INT(walrus_reader_read(reader, data, sizeof(data), at, NULL), -EIO);
+    CHECK_INT(walrus_reader_read(reader, data, sizeof(data), 0, NULL), sizeof(data));
+    walrus_reader_abort(reader);
+    expect_again_from(group, 3);
+}
+
+Test(faults, a_seek_that_cannot_be_stored_moves_nothing)
+{
+    struct walrus_group *group = make_failing("wal_*", 3);
+
+    CHECK_INT(take_as_mount(group, 0), 0);
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 8), -EIO);
+    CHECK_INT(rig_group_stat(&s, "t", "default").offset, 1);
+    CHECK_INT(rig_group_stat(&s, "t", "default").pending_count, 9);
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 4), 0); /* up to there all is durable */
+    CHECK_INT(take_as_mount(group, 4), 0);
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_BEGIN, 0), 0);
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_END, 0), -EIO);
+    CHECK_INT(take_as_mount(group, 0), 0);
+    expect_again_from(group, 0);
+}
+
+Test(faults, a_seek_whose_offset_is_lost_on_the_way_leaves_what_was_stored)
+{
+    struct walrus_group *group = make_failing("read_offset_idx_index.db", 1);
+
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 2), -EIO);
+    CHECK_INT(rig_group_stat(&s, "t", "default").offset, 0);
+    CHECK_INT(take_as_mount(group, 0), -EIO);
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_TO, 0), -EIO);
+    expect_again_from(group, 0);
+}
+
 Test(faults, strict_takes_nothing_when_the_offset_cannot_be_stored)
 {
     struct walrus_entry entry = {.data = &s};
