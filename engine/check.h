@@ -72,7 +72,8 @@ struct check {
     struct super_info super;
     struct check_topic *topics; /* by id */
     bool registry_damaged;
-    bool registry_lost; /* there is none that can be used */
+    bool registry_lost;     /* there is none that can be used */
+    uint64_t topic_id_next; /* identities below were given away */
     struct check_stray *strays;
     size_t stray_count, stray_room;
     struct check_place *orphans; /* blocks both of whose table entries are bad */
@@ -82,6 +83,7 @@ struct check {
     struct check_place *places; /* by topic, then block_seq */
     size_t place_count, place_room;
     uint64_t digest;      /* of the metadata as it was read: disk-format.md, section 3 */
+    bool digest_wrong;    /* SUPER has another one */
     uint64_t done, total; /* bytes, for progress */
 };
 

@@ -32,6 +32,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "census.h"
 #include "crc32c.h"
 #include "format.h"
 #include "os.h"
@@ -51,22 +52,6 @@
 #define GROUP_SIZE_MAX   (GROUP_COUNT_MAX * RECORD_SIZE_MAX)
 #define WINDOW_SIZE      ((size_t)1 << 18) /* read at once; a multiple of a page */
 #define REPORT_COUNT_MAX 16u /* damaged stretches that are reported, all are counted */
-
-/* What is live of one topic, group or the store. */
-struct live {
-    uint64_t key;         /* 0: the place is free */
-    uint32_t own_size;    /* bytes of its latest record */
-    uint32_t groups_size; /* topics: the same of all its groups, which go with it */
-};
-
-/* Which bytes of the journal still count: a hash table by keyed hash.  Two things with one hash
- * would make the sum wrong and nothing else: it only says when a compaction pays. */
-struct census {
-    struct live *places;
-    size_t capacity, used; /* a power of two, or 0 */
-    uint64_t secret;
-    uint64_t live_size;
-};
 
 /* One generation of the file. */
 struct journal {
@@ -89,94 +74,13 @@ struct registry {
     struct journal journal;
 };
 
-/* ------------------------------------------------------------------------------------ census -- */
-
-static struct live *census_place(const struct census *census, uint64_t key)
-{
-    size_t idx = (size_t)key & (census->capacity - 1);
-
-    while (census->places[idx].key != 0 && census->places[idx].key != key)
-        idx = (idx + 1) & (census->capacity - 1);
-    return &census->places[idx];
-}
-
-/* Makes room for `count` more things, so that counting cannot fail. */
-static int census_reserve(struct census *census, size_t count)
-{
-    struct census wider = *census;
-
-    if ((census->used + count) * 4 <= census->capacity * 3)
-        return 0;
-    wider.capacity = MAX(census->capacity * 2, 64);
-    wider.places = calloc(wider.capacity, sizeof(*wider.places));
-    if (wider.places == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i < census->capacity; i++) {
-        if (census->places[i].key != 0)
-            *census_place(&wider, census->places[i].key) = census->places[i];
-    }
-    free(census->places);
-    *census = wider;
-    return 0;
-}
-
-static struct live *census_find(struct census *census, uint64_t topic_id, uint64_t group_id)
-{
-    uint64_t key = topic_id ^ census->secret;
-    struct live *live;
-
-    /* Two rounds of the multiply-and-shift mix of splitmix64. */
-    key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9u + group_id;
-    key = (key ^ (key >> 27)) * 0x94d049bb133111ebu ^ census->secret;
-    key ^= key >> 31;
-    key += key == 0;
-    live = census_place(census, key);
-    if (live->key == 0) {
-        live->key = key;
-        census->used++;
-    }
-    return live;
-}
-
-static void census_set(struct census *census, uint32_t *size, uint32_t value)
-{
-    census->live_size = census->live_size - MIN(census->live_size, *size) + value;
-    *size = value;
-}
-
-static void census_count(struct census *census, const struct registry_change *change)
-{
-    uint64_t topic_id = change->kind == REGISTRY_STORE ? 0 : change->topic_id;
-    struct live *topic = census_find(census, topic_id, 0), *group;
-    uint32_t size = (uint32_t)format_regrec_extent(change), old;
-
-    switch (change->kind) {
-    case REGISTRY_TOPIC:
-    case REGISTRY_STORE:
-        census_set(census, &topic->own_size, size);
-        return;
-    case REGISTRY_TOPIC_REMOVED:
-        census_set(census, &topic->own_size, 0);
-        census_set(census, &topic->groups_size, 0);
-        return;
-    case REGISTRY_GROUP:
-    case REGISTRY_GROUP_REMOVED:
-        group = census_find(census, topic_id, change->group_id);
-        old = MIN(group->own_size, topic->groups_size);
-        group->own_size = change->kind == REGISTRY_GROUP ? size : 0;
-        census_set(census, &topic->groups_size, topic->groups_size - old + group->own_size);
-        return;
-    }
-}
-
 /* ----------------------------------------------------------------------------------- journal -- */
 
 static void journal_fini(struct journal *journal)
 {
     (void)os_close(journal->fd);
     journal->fd = -1;
-    free(journal->census.places);
-    journal->census = (struct census){0};
+    census_fini(&journal->census);
 }
 
 /* The seed of a record at `off`; `previous`: the record before it in its group, or NULL. */
@@ -198,14 +102,14 @@ static bool out_of_space(int error)
 }
 
 /* A new journal on its way to the disk, under its temporary name. */
-struct making {
+struct registry_making {
     const uint8_t *uuid;
     struct journal journal;
     size_t filled; /* bytes in `buffer`, which belong before journal.end */
     uint8_t buffer[STEP_SIZE];
 };
 
-static int making_flush(struct making *making)
+static int making_flush(struct registry_making *making)
 {
     int r = os_write(making->journal.fd, making->buffer, making->filled,
                      making->journal.end - making->filled, false);
@@ -215,7 +119,7 @@ static int making_flush(struct making *making)
     return r;
 }
 
-static int making_add(struct making *making, const struct registry_change *change)
+int registry_add(struct registry_making *making, const struct registry_change *change)
 {
     struct journal *journal = &making->journal;
     size_t extent = format_regrec_extent(change);
@@ -239,14 +143,10 @@ static int making_add(struct making *making, const struct registry_change *chang
     return 0;
 }
 
-/* As the parameter of registry_compact. */
-typedef int registry_next(void *arg, struct registry_change *ret_change);
-
 /* Writes the whole of a new journal and syncs it; the file is open under its temporary name. */
-static int making_write(struct making *making, registry_next *next, void *arg)
+static int making_write(struct registry_making *making, registry_fill *fill, void *arg)
 {
     struct journal *journal = &making->journal;
-    struct registry_change change;
     int r;
 
     if (getentropy(journal->salt, sizeof(journal->salt)) != 0 ||
@@ -259,16 +159,9 @@ static int making_write(struct making *making, registry_next *next, void *arg)
                                format_seed_registry(making->uuid));
     }
     making->filled = journal->end = RECORDS_OFF;
-    while (next != NULL) {
-        r = next(arg, &change);
-        if (r < 0)
-            return r;
-        if (r == WALRUS_EMPTY)
-            break;
-        r = making_add(making, &change);
-        if (r < 0)
-            return r;
-    }
+    r = fill != NULL ? fill(arg, making) : 0;
+    if (r < 0)
+        return r;
     r = making_flush(making);
     if (r < 0)
         return r;
@@ -289,9 +182,9 @@ static int remove_tmp(int dirfd)
 
 /* Makes a complete journal under the temporary name.  The buffer is why this is on the heap. */
 static int journal_make(int dirfd, const uint8_t uuid[16], uint64_t topic_id_next,
-                        registry_next *next, void *arg, struct journal *ret_journal)
+                        registry_fill *fill, void *arg, struct journal *ret_journal)
 {
-    struct making *making;
+    struct registry_making *making;
     int r = remove_tmp(dirfd);
 
     if (r < 0)
@@ -305,7 +198,7 @@ static int journal_make(int dirfd, const uint8_t uuid[16], uint64_t topic_id_nex
     if (r < 0)
         goto out;
     making->journal.fd = r;
-    r = making_write(making, next, arg);
+    r = making_write(making, fill, arg);
     if (r < 0) {
         journal_fini(&making->journal);
         (void)remove_tmp(dirfd); /* the next start removes it otherwise */
@@ -315,6 +208,34 @@ static int journal_make(int dirfd, const uint8_t uuid[16], uint64_t topic_id_nex
 out:
     free(making);
     return r;
+}
+
+/* Puts a complete journal in the place of what is there; durable with the next sync of the directory. */
+static int journal_name(int dirfd, struct journal *journal)
+{
+    int r = os_rename(dirfd, TMP_NAME, NAME);
+
+    if (r < 0) {
+        journal_fini(journal);
+        (void)remove_tmp(dirfd);
+        return r;
+    }
+    journal->torn_end = journal->end;
+    return 0;
+}
+
+int registry_make(int dirfd, const uint8_t uuid[16], registry_fill *fill, void *arg,
+                  uint64_t topic_id_next)
+{
+    struct journal journal;
+    int r = journal_make(dirfd, uuid, topic_id_next, fill, arg, &journal);
+
+    if (r == 0)
+        r = journal_name(dirfd, &journal);
+    if (r < 0)
+        return r;
+    journal_fini(&journal);
+    return os_fsync(dirfd);
 }
 
 /* ------------------------------------------------------------------------------------ replay -- */
@@ -566,13 +487,8 @@ static int journal_begin(struct registry *registry)
     r = journal_make(registry->dirfd, registry->uuid, 1, NULL, NULL, journal);
     if (r < 0)
         return r;
-    r = os_rename(registry->dirfd, TMP_NAME, NAME);
-    if (r < 0) {
-        (void)remove_tmp(registry->dirfd);
-        return r;
-    }
-    journal->torn_end = journal->end;
-    return os_fsync(registry->dirfd);
+    r = journal_name(registry->dirfd, journal);
+    return r < 0 ? r : os_fsync(registry->dirfd);
 }
 
 int registry_open(int dirfd, const uint8_t uuid[16], bool read_only,
@@ -771,7 +687,7 @@ bool registry_compact_due(const struct registry *registry)
                              journal->census.live_size < (journal->end - RECORDS_OFF) / 4);
 }
 
-int registry_compact(struct registry *registry, registry_next *next, void *arg,
+int registry_compact(struct registry *registry, registry_fill *fill, void *arg,
                      uint64_t topic_id_next)
 {
     struct journal fresh;
@@ -782,16 +698,11 @@ int registry_compact(struct registry *registry, registry_next *next, void *arg,
     if (registry->error != 0)
         return registry->error;
     r = journal_make(registry->dirfd, registry->uuid,
-                     MAX(topic_id_next, registry->journal.topic_id_next), next, arg, &fresh);
+                     MAX(topic_id_next, registry->journal.topic_id_next), fill, arg, &fresh);
+    if (r == 0)
+        r = journal_name(registry->dirfd, &fresh);
     if (r < 0)
         return r;
-    fresh.torn_end = fresh.end;
-    r = os_rename(registry->dirfd, TMP_NAME, NAME);
-    if (r < 0) {
-        journal_fini(&fresh);
-        (void)remove_tmp(registry->dirfd);
-        return r;
-    }
     journal_fini(&registry->journal);
     registry->journal = fresh;
     /* After a crash the name may lead to the old file still, which would lack what is appended. */

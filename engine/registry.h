@@ -71,10 +71,20 @@ WALRUS_CHECK int registry_append(struct registry *registry, const struct registr
 /* True when a compaction is worth it; `live_size` is kept by the registry itself. */
 bool registry_compact_due(const struct registry *registry);
 
-/* Writes a new journal with what `next` yields (0: *ret_change is set; WALRUS_EMPTY: the end) and
- * renames it over the old one.  On failure the old journal stays in use.  -ENOSPC -EIO -EROFS */
-WALRUS_CHECK int registry_compact(struct registry *registry,
-                                  int (*next)(void *arg, struct registry_change *ret_change),
-                                  void *arg, uint64_t topic_id_next);
+/* A journal that is being written; `fill` adds all that it is to say. */
+struct registry_making;
+typedef int registry_fill(void *arg, struct registry_making *making);
+/* -ENOSPC -ENOMEM -EIO */
+WALRUS_CHECK int registry_add(struct registry_making *making, const struct registry_change *change);
+
+/* Writes a new journal and renames it over the old one.  On failure the old journal stays in use.
+ * -ENOSPC -EIO -EROFS, or what `fill` returned */
+WALRUS_CHECK int registry_compact(struct registry *registry, registry_fill *fill, void *arg,
+                                  uint64_t topic_id_next);
+
+/* The same where nobody has the registry open, whatever is there or is not.  On failure that is still
+ * there, or the new one is and might not survive a loss of power. */
+WALRUS_CHECK int registry_make(int dirfd, const uint8_t uuid[16], registry_fill *fill, void *arg,
+                               uint64_t topic_id_next);
 
 #endif

@@ -175,6 +175,34 @@ static int store_present(struct mender *m)
     return 0;
 }
 
+/* What the metadata was when the store was closed is not what it is, nor will be: SUPER says that it is
+ * to be walked from now on, as after an opening that was cut short.  Last, as what shows a torn change
+ * of the registry to be damage is that the store was closed. */
+static int settle_super(struct check *c)
+{
+    struct super_info info = c->super;
+    struct format_super raw;
+    bool done = true, told = c->result.damage_count > 0;
+    if (!c->digest_wrong || info.clean != FORMAT_CLOSED)
+        return 0;
+    info.clean = FORMAT_OPENING;
+    info.digest = 0;
+    for (int copy = 0; copy < 2; copy++) {
+        info.generation++;
+        format_super_encode(&raw, &info);
+        done =
+            done && check_mend(c, "SUPER", (info.generation & 1) * sizeof(raw), &raw, sizeof(raw));
+    }
+    if (done && !told)
+        check_damage(
+            c,
+            (struct walrus_damage){
+                .cost = WALRUS_COST_OFFSET, .mended = true, .file = "SUPER", .block = -1},
+            "the metadata is not what it was when the store was closed: some of it is older, "
+            "and counts as it is from now on");
+    return c->mender->error;
+}
+
 static int pass(struct mender *m, const struct walrus_verify_options *options, bool mend,
                 struct walrus_verify_result *ret_result)
 {
@@ -185,6 +213,8 @@ static int pass(struct mender *m, const struct walrus_verify_options *options, b
         r = repair_lost(&c);
     if (r == 0 && mend)
         r = m->error;
+    if (r == 0 && mend)
+        r = settle_super(&c);
     check_free(&c);
     if (r == 0)
         *ret_result = c.result;
@@ -203,6 +233,8 @@ int walrus_repair(const char *dir, const struct walrus_verify_options *options,
         r = store_present(&m);
     if (r == 0)
         r = lock_alone(&m);
+    if (r == 0) /* a repair may have died between a rename and that */
+        r = os_fsync(m.dirfd);
     if (r == 0)
         r = pass(&m, options, true, &mended);
     if (r == 0)

@@ -10,6 +10,9 @@
  * block it is, no record says: it must fill a gap in the blocks of just one topic, by the numbers of
  * its entries.  Where two would do, nothing is guessed: the block stays out of use, as it is.
  *
+ * A damaged registry is written anew as a whole, beside the old one, with all records that can be read
+ * and those that were lost, and then renamed over it.
+ *
  * Failure: see repair.c.
  */
 #include "repair.h"
@@ -166,6 +169,7 @@ static int orphan_enter(struct orphan *o, const struct fit *fit)
             done && check_mend(c, file->name, FORMAT_TABLE_OFF(copy) + o->place->idx * sizeof(raw),
                                &raw, sizeof(raw));
     }
+    c->digest_wrong |= done;
     if (done)
         check_damage(c,
                      (struct walrus_damage){.cost = WALRUS_COST_BLOCK,
@@ -204,17 +208,119 @@ static int repair_block(struct check *c, const struct check_place *place)
 
 /* ------------------------------------------------------------------------------------ registry -- */
 
-static int ignore_change(void *arg, const struct registry_change *change)
+/* The registry that takes the place of the damaged one. */
+struct remade {
+    struct check *c;
+    struct registry_making *making; /* NULL: it is in its place, and what it has again is told */
+};
+
+/* What takes the place of a name that is lost. */
+static void recovered_name(uint64_t id, char ret_name[40])
 {
-    (void)arg;
-    (void)change;
+    snprintf(ret_name, 40, "recovered-%" PRIu64, id);
+}
+
+/* A record that was lost: adds it, or tells of it. */
+static int lost_record(struct remade *remade, struct registry_change *change,
+                       const struct check_topic *topic, const char *name)
+{
+    static const uint8_t attr[WALRUS_ATTR_SIZE];
+    char own[40];
+    recovered_name(topic->id, own);
+    change->name = name;
+    change->name_size = strlen(name);
+    change->attr = attr;
+    if (remade->making)
+        return registry_add(remade->making, change);
+    check_damage(remade->c,
+                 (struct walrus_damage){.cost = WALRUS_COST_NAME,
+                                        .mended = true,
+                                        .file = "topics.db",
+                                        .topic = topic->name ? topic->name : own,
+                                        .block = -1},
+                 change->kind == REGISTRY_TOPIC
+                     ? "the topic has a record again, under the name %s"
+                     : "group %s has a record again, and goes on where it was",
+                 name);
     return 0;
 }
 
-/* Keeps topics.db as it is; one without a header goes. */
-static int registry_keep(struct check *c)
+/* A topic that has no record any more, but blocks or groups. */
+static bool topic_lost(const struct check_topic *topic)
 {
-    struct stat st;
+    return !topic->removed && !topic->name && (topic->last_place || topic->groups);
+}
+
+static int lost_topics(struct remade *remade)
+{
+    struct check_topic *topic, *next;
+    int r = 0;
+    HASH_ITER(hh, remade->c->topics, topic, next)
+    {
+        struct registry_change change = {.kind = REGISTRY_TOPIC, .topic_id = topic->id};
+        char name[40];
+        recovered_name(topic->id, name);
+        if (r == 0 && topic_lost(topic))
+            r = lost_record(remade, &change, topic, name);
+    }
+    return r;
+}
+
+/* The group whose offset the stray is: the first one of a topic is made as "default". */
+static int lost_group(struct remade *remade, const struct check_stray *stray)
+{
+    struct check_topic *topic;
+    char name[40];
+    struct registry_change change = {.kind = REGISTRY_GROUP,
+                                     .topic_id = stray->topic_id,
+                                     .group_id = stray->group_id,
+                                     .slot = stray->slot};
+    HASH_FIND(hh, remade->c->topics, &stray->topic_id, sizeof(stray->topic_id), topic);
+    if (!topic || topic->removed || !(topic->name || topic_lost(topic)))
+        return 0;
+    for (struct check_group *group = topic->groups; group; group = group->next)
+        if (group->id == stray->group_id || group->slot == stray->slot)
+            return 0;
+    recovered_name(stray->group_id, name);
+    return lost_record(remade, &change, topic, stray->group_id == 1 ? "default" : name);
+}
+
+static int lost_groups(struct remade *remade)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < remade->c->stray_count; i++)
+        r = lost_group(remade, &remade->c->strays[i]);
+    return r;
+}
+
+static int add_kept(void *arg, const struct registry_change *change)
+{
+    struct remade *remade = arg;
+    return registry_add(remade->making, change);
+}
+
+/* All records that can be read, in their order, between lost topics, so that theirs come before their
+ * groups', and lost groups. */
+static int registry_refill(void *arg, struct registry_making *making)
+{
+    struct remade *remade = arg;
+    struct check *c = remade->c;
+    struct reporter silent = {0};
+    struct registry *old = NULL;
+    uint64_t ignored_next, ignored_damaged;
+    remade->making = making;
+    int r = lost_topics(remade);
+    if (r == 0 && !c->registry_lost)
+        r = registry_open(c->dirfd, c->super.uuid, true, &silent, add_kept, remade, &ignored_next,
+                          &ignored_damaged, &old);
+    registry_close(old);
+    return r == 0 ? lost_groups(remade) : r;
+}
+
+/* Keeps topics.db as it is, all of it. */
+static int registry_keep(struct check *c, uint64_t *ret_size)
+{
+    struct stat st = {0};
     int fd = os_open(c->dirfd, "topics.db", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd == -ENOENT)
         return 0;
@@ -224,88 +330,38 @@ static int registry_keep(struct check *c)
     if (r == 0)
         r = mender_keep(c->mender, "topics.db", fd, 0, (uint64_t)st.st_size);
     os_close(fd);
-    if (r == 0 && c->registry_lost)
-        r = os_unlink(c->dirfd, "topics.db");
+    *ret_size = (uint64_t)st.st_size;
     return r;
 }
 
-static int add_topic(struct check *c, struct registry *registry, struct check_topic *topic)
-{
-    static const uint8_t attr[WALRUS_ATTR_SIZE];
-    char name[40];
-    int size = snprintf(name, sizeof(name), "recovered-%" PRIu64, topic->id);
-    struct registry_change change = {.kind = REGISTRY_TOPIC,
-                                     .topic_id = topic->id,
-                                     .name = name,
-                                     .name_size = (size_t)size,
-                                     .attr = attr};
-    topic->name = strdup(name);
-    int r = topic->name ? registry_append(registry, &change, 1) : -ENOMEM;
-    if (r == 0)
-        check_damage(c,
-                     (struct walrus_damage){.cost = WALRUS_COST_NAME,
-                                            .mended = true,
-                                            .file = "topics.db",
-                                            .topic = name,
-                                            .block = -1},
-                     "the topic has a record again, under this name");
-    return r;
-}
-
-/* The first group of a topic is made as "default". */
-static int add_group(struct check *c, struct registry *registry, const struct check_stray *stray)
-{
-    static const uint8_t attr[WALRUS_ATTR_SIZE];
-    struct check_topic *topic;
-    char name[40] = "default";
-    HASH_FIND(hh, c->topics, &stray->topic_id, sizeof(stray->topic_id), topic);
-    if (!topic || topic->removed || !topic->name)
-        return 0;
-    for (struct check_group *group = topic->groups; group; group = group->next)
-        if (group->id == stray->group_id || group->slot == stray->slot)
-            return 0;
-    if (stray->group_id != 1)
-        snprintf(name, sizeof(name), "recovered-%" PRIu64, stray->group_id);
-    struct registry_change change = {.kind = REGISTRY_GROUP,
-                                     .topic_id = stray->topic_id,
-                                     .group_id = stray->group_id,
-                                     .slot = stray->slot,
-                                     .name = name,
-                                     .name_size = strlen(name),
-                                     .attr = attr};
-    int r = registry_append(registry, &change, 1);
-    if (r == 0)
-        check_damage(c,
-                     (struct walrus_damage){.cost = WALRUS_COST_NAME,
-                                            .mended = true,
-                                            .file = "topics.db",
-                                            .topic = topic->name,
-                                            .block = -1},
-                     "group %s has a record again, and goes on where it was", name);
-    return r;
-}
-
+/* Makes a damaged registry anew, whole and in one step: until then what shows the damage is there, so
+ * that a repair that was cut short is done again. */
 static int repair_registry(struct check *c)
 {
-    struct reporter silent = {0};
-    struct registry *registry = NULL;
-    uint64_t ignored_next, ignored_damaged;
+    struct remade remade = {.c = c};
     struct check_topic *topic, *next;
+    uint64_t id_next = c->topic_id_next, size = 0;
     if (!c->registry_damaged)
         return 0;
-    int r = registry_keep(c);
-    if (r == 0)
-        r = registry_open(c->dirfd, c->super.uuid, false, &silent, ignore_change, NULL,
-                          &ignored_next, &ignored_damaged, &registry);
     HASH_ITER(hh, c->topics, topic, next)
-    {
-        if (r == 0 && !topic->removed && !topic->name && (topic->last_place || topic->groups))
-            r = add_topic(c, registry, topic);
-    }
-    for (size_t i = 0; r == 0 && i < c->stray_count; i++)
-        r = add_group(c, registry, &c->strays[i]);
-    registry_close(registry);
-    return r;
+    id_next = MAX(id_next, topic->id + 1);
+    int r = registry_keep(c, &size);
+    if (r == 0)
+        r = registry_make(c->dirfd, c->super.uuid, registry_refill, &remade, id_next);
+    if (r < 0)
+        return r;
+    c->digest_wrong = true;
+    check_damage(
+        c,
+        (struct walrus_damage){.cost = WALRUS_COST_NAME,
+                               .mended = true,
+                               .file = "topics.db",
+                               .block = -1,
+                               .size = size},
+        "made anew from what could be read; what else it said of topics and groups is lost");
+    remade.making = NULL;
+    r = lost_topics(&remade);
+    return r == 0 ? lost_groups(&remade) : r;
 }
 
 int repair_lost(struct check *c)

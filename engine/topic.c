@@ -375,57 +375,42 @@ struct registry_change group_change(const struct walrus_group *group)
                                     .attr = group->attr};
 }
 
+static int compaction_add_topic(struct registry_making *making, struct walrus_topic *topic)
+{
+    struct registry_change change = topic_change(topic);
+    int r = registry_add(making, &change);
+    LIST_FOR_EACH(node, &topic->groups)
+    {
+        change = group_change(LIST_ENTRY(node, struct walrus_group, node));
+        r = r < 0 ? r : registry_add(making, &change);
+    }
+    return r;
+}
+
 /* The live state record by record, for a compaction.  LOCK_REGISTRY_CHANGE is held: names, groups
  * and attributes stand still, so no other lock is needed to read them. */
-struct compaction {
-    struct walrus *store;
-    size_t topic_idx;
-    struct list *group, *zombie;
-    bool store_done;
-};
-
-static int compaction_next(void *arg, struct registry_change *ret_change)
+static int compaction_fill(void *arg, struct registry_making *making)
 {
-    struct compaction *c = arg;
-    struct walrus *store = c->store;
-    if (!c->store_done) {
-        c->store_done = true;
-        *ret_change = (struct registry_change){.kind = REGISTRY_STORE, .attr = store->attr};
-        return 0;
+    struct walrus *store = arg;
+    struct registry_change change = {.kind = REGISTRY_STORE, .attr = store->attr};
+    int r = registry_add(making, &change);
+    for (size_t i = 0; r == 0 && i < store->topics_count; i++)
+        r = compaction_add_topic(making, store->topics_sorted[i]);
+    LIST_FOR_EACH(node, &store->zombies)
+    {
+        struct walrus_topic *topic = LIST_ENTRY(node, struct walrus_topic, zombie_node);
+        change = (struct registry_change){.kind = REGISTRY_TOPIC_REMOVED, .topic_id = topic->id};
+        r = r < 0 ? r : registry_add(making, &change);
     }
-    while (c->topic_idx < store->topics_count) {
-        struct walrus_topic *topic = store->topics_sorted[c->topic_idx];
-        if (!c->group) {
-            c->group = topic->groups.next;
-            *ret_change = topic_change(topic);
-            return 0;
-        }
-        if (c->group != &topic->groups) {
-            *ret_change = group_change(LIST_ENTRY(c->group, struct walrus_group, node));
-            c->group = c->group->next;
-            return 0;
-        }
-        c->group = NULL;
-        c->topic_idx++;
-    }
-    if (c->zombie != &store->zombies) {
-        struct walrus_topic *topic = LIST_ENTRY(c->zombie, struct walrus_topic, zombie_node);
-        *ret_change =
-            (struct registry_change){.kind = REGISTRY_TOPIC_REMOVED, .topic_id = topic->id};
-        c->zombie = c->zombie->next;
-        return 0;
-    }
-    return WALRUS_EMPTY;
+    return r;
 }
 
 static void compact_if_due_locked(struct walrus *store)
 {
     if (!registry_compact_due(store->registry))
         return;
-    struct compaction c = {.store = store};
     lock_acquire(&store->topics_lock); /* zombies leave the list by it */
-    c.zombie = store->zombies.next;
-    int r = registry_compact(store->registry, compaction_next, &c, store->topic_id_next);
+    int r = registry_compact(store->registry, compaction_fill, store, store->topic_id_next);
     lock_release(&store->topics_lock);
     if (r < 0)
         report(&store->reporter, WALRUS_WARNING, r, NULL,

@@ -209,10 +209,9 @@ static int check_super(struct check *c)
         return -EBADMSG;
     uint32_t best = result[0] < 0 || (result[1] == 0 && info[1].generation > info[0].generation);
     c->super = info[best];
-    /* The damaged one may have been the newer; and an opening may have changed metadata. */
-    if (result[best ^ 1] < 0 || c->super.clean != FORMAT_CLOSED)
+    if (result[best ^ 1] < 0) /* it may have been the newer */
         c->super.clean = FORMAT_IN_USE;
-    c->result.clean = c->super.clean;
+    c->result.clean = c->super.clean == FORMAT_CLOSED;
     return 0;
 }
 
@@ -335,8 +334,9 @@ static int check_records(struct check *c)
 static void check_digest(struct check *c)
 {
     uint64_t digest = c->digest ? c->digest : 1;
-    if (!c->super.clean || c->live || !c->super.digest || digest == c->super.digest)
+    if (c->super.clean != FORMAT_CLOSED || c->live || !c->super.digest || digest == c->super.digest)
         return;
+    c->digest_wrong = true;
     for (size_t i = 0; i < c->place_count; i++)
         c->places[i].exact = false;
     if (c->result.damage_count == 0)

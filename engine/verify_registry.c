@@ -239,7 +239,7 @@ static int registry_records(struct check *c, const uint8_t salt[16], uint8_t *da
     /* A change that a crash cut short is no damage, and one that is being written is none either. */
     if (size > end && registry_mend(c, salt, data, whole, end, whole))
         return registry_records(c, salt, data, whole);
-    if (size > end && c->super.clean && !c->live)
+    if (size > end && c->super.clean == FORMAT_CLOSED && !c->live)
         registry_damage(c, end, size);
     c->digest += format_digest(FORMAT_DIGEST_REGISTRY, crc32c(0, salt, 16), end);
     return 0;
@@ -251,7 +251,6 @@ static void registry_cut(struct check *c, uint64_t size)
     c->registry_damaged = true;
     check_damage(c,
                  (struct walrus_damage){.cost = WALRUS_COST_NAME,
-                                        .mended = check_mend_size(c, REGISTRY_NAME, whole),
                                         .file = REGISTRY_NAME,
                                         .block = -1,
                                         .off = size,
@@ -289,15 +288,16 @@ static bool registry_header_mend(struct check *c, uint8_t *data, uint32_t copy, 
 int check_registry(struct check *c)
 {
     uint8_t *data, salt[2][16];
-    uint64_t size, ignored;
+    uint64_t size, id_next;
     int result[2];
+    c->topic_id_next = c->super.topic_id_next;
     int r = registry_load(c, &data, &size);
     if (r < 0)
         return r;
     if (!data || size < 2 * sizeof(struct format_registry)) {
-        c->registry_damaged = c->registry_lost = true;
         /* A store that was never used may have none yet. */
-        if (data || c->file_count)
+        c->registry_damaged = c->registry_lost = data || c->file_count;
+        if (c->registry_lost)
             check_damage(c,
                          (struct walrus_damage){.cost = data ? WALRUS_COST_STORE : WALRUS_COST_NAME,
                                                 .file = REGISTRY_NAME,
@@ -311,7 +311,7 @@ int check_registry(struct check *c)
     for (uint32_t copy = 0; copy < 2; copy++) {
         result[copy] = format_registry_decode(
             data + copy * sizeof(struct format_registry), sizeof(struct format_registry),
-            format_seed_registry(c->super.uuid), salt[copy], &ignored);
+            format_seed_registry(c->super.uuid), salt[copy], &id_next);
         if (result[copy] == -EPROTONOSUPPORT)
             r = result[copy];
     }
@@ -328,10 +328,13 @@ int check_registry(struct check *c)
                                        .size = sizeof(struct format_registry)},
                 "copy %u of the header is damaged%s", copy,
                 lost ? ", as is the other" : "; the other is used");
-    for (uint32_t copy = 0; copy < 2; copy++) /* as they may have been mended */
+    for (uint32_t copy = 0; copy < 2; copy++) { /* as they may have been mended */
         result[copy] = format_registry_decode(
             data + copy * sizeof(struct format_registry), sizeof(struct format_registry),
-            format_seed_registry(c->super.uuid), salt[copy], &ignored);
+            format_seed_registry(c->super.uuid), salt[copy], &id_next);
+        if (result[copy] == 0)
+            c->topic_id_next = MAX(c->topic_id_next, id_next);
+    }
     c->registry_lost = result[0] < 0 && result[1] < 0;
     c->registry_damaged |= c->registry_lost;
     if (r == 0 && !c->registry_lost)

@@ -260,7 +260,7 @@ int check_file_meta(struct check *c, size_t file_idx)
         if (r == -EBADMSG)
             r = orphan_add(c, file_idx, idx);
         else if (r >= 0 && info.state != FORMAT_FREE)
-            r = place_add(c, file_idx, idx, &info, c->super.clean && r == 0);
+            r = place_add(c, file_idx, idx, &info, c->super.clean == FORMAT_CLOSED && r == 0);
     }
     return MIN(r, 0);
 }

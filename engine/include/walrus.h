@@ -532,7 +532,7 @@ enum walrus_cost {
 /* One damaged place.  Strings are valid during the call only. */
 struct walrus_damage {
     enum walrus_cost cost;
-    bool mended;        /* by walrus_repair: it costs nothing any more */
+    bool mended;        /* by walrus_repair: it costs nothing more from now on */
     const char *file;   /* its name in the store */
     const char *topic;  /* whose it is (any bytes), NULL: nobody's, or not known */
     int64_t block;      /* in the log file, -1: none */
@@ -584,9 +584,10 @@ WALRUS_API WALRUS_CHECK int walrus_verify(const char *dir,
  * Mends what can be mended without guessing, then verifies.  A bad copy is written again from the
  * good one; where there is none, and where there never was one, a single wrong bit is found by the
  * checksum; a block's lost table entry is made from its records, lost records of topics.db from
- * blocks and offsets (under the names recovered-ID); a topics.db without a header is put aside.
- * Payloads are left as they are, and no whole entry is dropped.  Every byte that is changed is
- * kept first, durably, in a new file .repair-N of the store (docs/disk-format.md, section 9).
+ * blocks and offsets (under the names recovered-ID): that file is made anew in one step.  Payloads
+ * are left as they are, and no whole entry is dropped.  Every byte that is changed is kept first,
+ * durably, in a new file .repair-N of the store (docs/disk-format.md, section 9).  A repair that
+ * failed, or was killed, is finished by the next one.
  * ->damage is called with `mended` for what was mended, and without for what is left.
  * Results as walrus_verify, and -EBUSY: the store is in use; -EROFS -ENOSPC ...
  */

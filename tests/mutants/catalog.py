@@ -281,7 +281,7 @@ mutant("offset-copies-in-one-place", "the newest copy of an offset is not the on
        "engine/offsets.c",
        "    slot.newest = !slot.newest;",
        "",
-       "unit offsets tell_a_first_store_that_was_cut_short_from_damage")
+       "unit offsets_damage tell_a_first_store_that_was_cut_short_from_damage")
 mutant("offset-file-not-synced", "the offset file is whole before it gets its name",
        "engine/offsets.c",
        "    if (r == 0)\n        r = os_fsync(offsets->fd);\n    if (r == 0)\n        r = os_rename",
@@ -383,8 +383,8 @@ mutant("registry-made-not-synced", "a journal is whole before it gets its name",
        "unit registry is_synced_before_and_after_it_gets_its_name")
 mutant("registry-name-not-synced", "the name of a new journal is durable before it is used",
        "engine/registry.c",
-       "    journal->torn_end = journal->end;\n    return os_fsync(registry->dirfd);",
-       "    journal->torn_end = journal->end;\n    return 0;",
+       "    return r < 0 ? r : os_fsync(registry->dirfd);",
+       "    return r;",
        "unit registry is_synced_before_and_after_it_gets_its_name")
 mutant("registry-new-name-not-synced", "the name of a smaller journal is durable before anything is appended to it",
        "engine/registry.c",
@@ -395,12 +395,12 @@ mutant("registry-torn-tail-kept", "a torn change is zeroed before the next is ap
        "engine/registry.c",
        "    if (journal->torn_end <= journal->end)\n        return 0;\n    r = os_zero",
        "    return 0;\n    r = os_zero",
-       "unit registry zeroes_a_torn_tail_before_it_appends")
+       "unit registry_damage zeroes_a_torn_tail_before_it_appends")
 mutant("registry-torn-tail-not-synced", "a torn change is zeroed durably before the next is appended (5)",
        "engine/registry.c",
        "    r = os_fdatasync(journal->fd);\n    if (r < 0)\n        return registry_poison(registry, r, \"a sync\");\n    journal->torn_end = journal->end;",
        "    journal->torn_end = journal->end;",
-       "unit registry zeroes_a_torn_tail_before_it_appends")
+       "unit registry_damage zeroes_a_torn_tail_before_it_appends")
 mutant("registry-failure-retried", "a failed sync of the registry is final",
        "engine/registry.c",
        "    registry->error = -EIO;\n    report",
@@ -415,7 +415,7 @@ mutant("registry-chain-cut", "the end of a change is nothing without its beginni
        "engine/registry.c",
        "    if (previous == NULL)\n        return seed;",
        "    if (true)\n        return seed;",
-       "unit registry drops_the_end_of_a_change_whose_beginning_is_missing")
+       "unit registry_damage drops_the_end_of_a_change_whose_beginning_is_missing")
 
 # -------------------------------------------------------------------------------------- recovery
 

@@ -218,34 +218,34 @@ static void scale_blocks(uint32_t files)
 
 /* ------------------------------------------------------------------------------------ topics -- */
 
-struct source {
-    uint32_t at, count; /* two records each */
-    char name[32];
-};
-
-static int next_record(void *arg, struct registry_change *ret_change)
+/* A topic with its first group for each number up to *arg. */
+static int fill_registry(void *arg, struct registry_making *making)
 {
     static const uint8_t attr[WALRUS_ATTR_SIZE];
-    struct source *source = arg;
-    uint32_t id = source->at / 2 + 1;
+    const uint32_t *count = arg;
+    int r = 0;
 
-    if (id > source->count)
-        return WALRUS_EMPTY;
-    *ret_change = (struct registry_change){.topic_id = id, .attr = attr};
-    if (source->at++ % 2 == 0) {
-        ret_change->kind = REGISTRY_TOPIC;
-        ret_change->group_id = 2;
-        ret_change->name_size =
-            (size_t)snprintf(source->name, sizeof(source->name), "topic-%08u", id);
-        ret_change->name = source->name;
-    } else {
-        ret_change->kind = REGISTRY_GROUP;
-        ret_change->group_id = 1;
-        ret_change->slot = id - 1;
-        ret_change->name = "default";
-        ret_change->name_size = strlen(ret_change->name);
+    for (uint32_t id = 1; r == 0 && id <= *count; id++) {
+        char name[32];
+        int size = snprintf(name, sizeof(name), "topic-%08u", id);
+        struct registry_change topic = {.kind = REGISTRY_TOPIC,
+                                        .topic_id = id,
+                                        .group_id = 2,
+                                        .name = name,
+                                        .name_size = (size_t)size,
+                                        .attr = attr};
+        struct registry_change group = {.kind = REGISTRY_GROUP,
+                                        .topic_id = id,
+                                        .group_id = 1,
+                                        .slot = id - 1,
+                                        .name = "default",
+                                        .name_size = strlen("default"),
+                                        .attr = attr};
+        r = registry_add(making, &topic);
+        if (r == 0)
+            r = registry_add(making, &group);
     }
-    return 0;
+    return r;
 }
 
 static int ignore_record(void *arg, const struct registry_change *change)
@@ -256,7 +256,6 @@ static int ignore_record(void *arg, const struct registry_change *change)
 static void scale_topics(uint32_t count)
 {
     struct super_info super = make_store();
-    struct source source = {.count = count};
     struct reporter quiet = {.quiet = true};
     struct registry *registry;
     uint64_t next, damaged;
@@ -267,7 +266,7 @@ static void scale_topics(uint32_t count)
     CHECK_INT(registry_open(dirfd, super.uuid, false, &quiet, ignore_record, NULL, &next, &damaged,
                             &registry),
               0);
-    CHECK_INT(registry_compact(registry, next_record, &source, count + 1), 0);
+    CHECK_INT(registry_compact(registry, fill_registry, &count, count + 1), 0);
     registry_close(registry);
     close(dirfd);
     path_of(path, "read_offset_idx_index.db"); /* slots that were never written */
