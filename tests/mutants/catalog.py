@@ -358,10 +358,10 @@ mutant("freed-before-offset-durable", "a block goes free when the offset that pa
        "        low = MIN(low, atomic_load(&group->stored_low));",
        "        low = MIN(low, group->low);",
        "unit suspicions a_block_goes_free_after_an_offset")
-mutant("freed-under-a-seek", "what a seek moved back to stays, though a later offset is stored meanwhile",
+mutant("freed-under-a-seek", "what a seek goes back to stays, though a later offset is the one that is stored",
        "engine/group.c",
-       "MIN(value.offset, group->low)",
-       "value.offset",
+       "        atomic_store(&group->stored_low, MIN(*ret_seq, *ret_stored));",
+       "        (void)0;",
        "unit suspicions what_a_seek_goes_back_to")
 mutant("removed-topic-freed-first", "a removal is durable before the topic's blocks go free (7.9)",
        "engine/reclaim.c",
