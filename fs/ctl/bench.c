@@ -235,7 +235,7 @@ static int topic_make(struct bench *bench)
     }
     if (r < 0)
         return r;
-    r = walrus_open(bench->path, &options, &bench->store);
+    r = walrus_open(ctl_store(bench->ctl, bench->path), &options, &bench->store);
     if (r == 0)
         r = walrus_topic_create(bench->store, bench->name, NULL, NULL, &bench->topic);
     if (r == 0)

@@ -12,6 +12,7 @@
 #define WALRUSCTL_CTL_H
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,9 +40,10 @@ struct ctl_command {
 struct ctl {
     const struct ctl_command *command;
     bool json;
-    bool quiet;      /* no progress bar, also on a terminal */
-    const char *key; /* namespace, or NULL */
-    bool bar;        /* a progress bar is on the screen */
+    bool quiet;           /* no progress bar, also on a terminal */
+    const char *key;      /* namespace, or NULL */
+    bool bar;             /* a progress bar is on the screen */
+    char store[PATH_MAX]; /* ctl_store() */
 };
 
 /* What every command takes: for the array of long options, and for the short ones. */
@@ -59,6 +61,10 @@ bool ctl_option(struct ctl *ctl, int option);
 PRINTF(2, 3) enum ctl_result ctl_usage(const struct ctl *ctl, const char *format, ...);
 /* "walrusctl COMMAND: ..." on stderr; `error` (negative or 0) is put into words behind it. */
 PRINTF(3, 4) enum ctl_result ctl_fail(struct ctl *ctl, int error, const char *format, ...);
+
+/* The directory that `path` leads to, until the next call: the library refuses a symbolic link, the
+ * daemon follows it, and so do we. */
+const char *ctl_store(struct ctl *ctl, const char *path);
 
 /* For walrus_options: messages of the library go to stderr. */
 void ctl_report(void *ctl, const struct walrus_report *report);

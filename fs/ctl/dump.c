@@ -170,7 +170,7 @@ enum ctl_result command_dump(struct ctl *ctl, int argc, char **argv)
                                      .must_exist = true,
                                      .report = ctl_report,
                                      .report_arg = ctl};
-    int r = walrus_open(argv[optind], &options, &d.store);
+    int r = walrus_open(ctl_store(ctl, argv[optind]), &options, &d.store);
     if (r < 0)
         return survey_fail(ctl, r, argv[optind], "opened");
     if (ctl->json) {

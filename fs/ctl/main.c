@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -78,6 +79,12 @@ enum ctl_result ctl_fail(struct ctl *ctl, int error, const char *format, ...)
         fprintf(stderr, ": %s", strerrordesc_np(-error));
     fputc('\n', stderr);
     return CTL_CANNOT;
+}
+
+const char *ctl_store(struct ctl *ctl, const char *path)
+{
+    return realpath(path, ctl->store) != NULL ? ctl->store
+                                              : path; /* the library says what is wrong */
 }
 
 void ctl_report(void *arg, const struct walrus_report *event)
@@ -161,6 +168,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "walrusctl: no such command: %s\n", argv[1]);
         help(stderr);
         return CTL_USAGE;
+    }
+    if (argc > 2 && (strcmp(argv[2], "-h") == 0 || strcmp(argv[2], "--help") == 0)) {
+        printf("usage: walrusctl %s %s\n       %s\n", ctl.command->name, ctl.command->arguments,
+               ctl.command->summary);
+        return fflush(stdout) == 0 ? CTL_OK : CTL_CANNOT;
     }
     enum ctl_result result = ctl.command->run(&ctl, argc - 1, argv + 1);
     ctl_progress_end(&ctl);

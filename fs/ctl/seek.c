@@ -75,7 +75,7 @@ static int seek_store(struct ctl *ctl, struct seek *seek, enum walrus_whence whe
         .key = ctl->key, .must_exist = true, .report = ctl_report, .report_arg = ctl};
     struct walrus *store;
 
-    int r = walrus_open(seek->path, &options, &store);
+    int r = walrus_open(ctl_store(ctl, seek->path), &options, &store);
     if (r < 0)
         return r;
     r = seek_group(store, seek, whence, value);

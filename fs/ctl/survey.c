@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
 
 #include "sync.h"
 
@@ -116,22 +118,45 @@ enum ctl_result survey_fail(struct ctl *ctl, int error, const char *path, const 
 
 /* ------------------------------------------------------------------------------------ the parts */
 
+struct survey_index {
+    UT_hash_handle hh;
+    size_t at; /* in survey.topics */
+};
+
 static struct survey_topic *topic_of(struct survey *survey, const char *name)
 {
-    for (size_t i = survey->topic_count; i > 0; i--) /* mostly the last one */
-        if (strcmp(survey->topics[i - 1].name, name) == 0)
-            return &survey->topics[i - 1];
+    struct survey_index *index = NULL;
+    HASH_FIND_STR(survey->index, name, index);
+    if (index != NULL)
+        return &survey->topics[index->at];
     struct survey_topic *topics =
         reallocarray(survey->topics, survey->topic_count + 1, sizeof(*topics));
     char *copy = strdup(name);
     if (topics != NULL)
         survey->topics = topics;
-    if (topics == NULL || copy == NULL) {
+    index = calloc(1, sizeof(*index));
+    if (index != NULL && copy != NULL)
+        HASH_ADD_KEYPTR(hh, survey->index, copy, strlen(copy), index);
+    if (topics == NULL || index == NULL || index->hh.tbl == NULL) {
+        if (index != NULL && index->hh.tbl != NULL)
+            HASH_DEL(survey->index, index);
+        free(index);
         free(copy);
         return NULL;
     }
-    topics[survey->topic_count] = (struct survey_topic){.name = copy};
-    return &topics[survey->topic_count++];
+    index->at = survey->topic_count++;
+    topics[index->at] = (struct survey_topic){.name = copy};
+    return &topics[index->at];
+}
+
+static void index_free(struct survey *survey)
+{
+    struct survey_index *index, *next;
+    HASH_ITER(hh, survey->index, index, next)
+    {
+        HASH_DEL(survey->index, index);
+        free(index);
+    }
 }
 
 static struct survey_group *group_of(struct survey_topic *topic, const char *name)
@@ -164,6 +189,7 @@ static int by_group(const void *a, const void *b)
 
 static void survey_sort(struct survey *survey)
 {
+    index_free(survey); /* topics go to other places */
     if (survey->topic_count > 0)
         qsort(survey->topics, survey->topic_count, sizeof(*survey->topics), by_topic);
     for (size_t i = 0; i < survey->topic_count; i++)
@@ -172,8 +198,17 @@ static void survey_sort(struct survey *survey)
                   sizeof(struct survey_group), by_group);
 }
 
+const struct survey_topic *survey_find(const struct survey *survey, const char *name)
+{
+    const struct survey_topic key = {.name = (char *)(uintptr_t)name};
+    if (survey->topic_count == 0)
+        return NULL;
+    return bsearch(&key, survey->topics, survey->topic_count, sizeof(key), by_topic);
+}
+
 void survey_fini(struct survey *survey)
 {
+    index_free(survey);
     for (size_t i = 0; i < survey->topic_count; i++) {
         for (size_t j = 0; j < survey->topics[i].group_count; j++)
             free(survey->topics[i].groups[j].name);
@@ -407,7 +442,7 @@ static int survey_store(struct ctl *ctl, const char *path, struct survey *survey
     struct walrus *store;
     struct walrus_stat stat;
 
-    int r = walrus_open(path, &options, &store);
+    int r = walrus_open(ctl_store(ctl, path), &options, &store);
     if (r < 0)
         return r;
     r = survey_topics(store, survey);

@@ -25,7 +25,10 @@ struct survey_topic {
     size_t group_count;
 };
 
+struct survey_index; /* survey.c: topics by name, while they are gathered */
+
 struct survey {
+    struct survey_index *index;
     char *mountpoint;            /* NULL: the store is not mounted */
     struct survey_topic *topics; /* by name */
     size_t topic_count;
@@ -41,6 +44,8 @@ WALRUS_CHECK int survey_find_mount(const char *path, const char *key, char **ret
 /* Says that `path` cannot be `what` ("read"), why, and the way out where there is one. */
 enum ctl_result survey_fail(struct ctl *ctl, int error, const char *path, const char *what);
 
+/* The topic of that name, NULL: there is none. */
+const struct survey_topic *survey_find(const struct survey *survey, const char *name);
 /* `path` is a mountpoint or a store.  -EBUSY: in use by somebody who has it mounted elsewhere. */
 WALRUS_CHECK int survey_take(struct ctl *ctl, const char *path, struct survey *ret_survey);
 void survey_fini(struct survey *survey);

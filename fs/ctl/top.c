@@ -27,14 +27,6 @@ struct row {
     uint64_t lag;                     /* entries between the offset and the tail */
 };
 
-static const struct survey_topic *find_topic(const struct survey *survey, const char *name)
-{
-    for (size_t i = 0; i < survey->topic_count; i++)
-        if (strcmp(survey->topics[i].name, name) == 0)
-            return &survey->topics[i];
-    return NULL;
-}
-
 static const struct survey_group *find_group(const struct survey_topic *topic, const char *name)
 {
     for (size_t i = 0; topic != NULL && i < topic->group_count; i++)
@@ -60,7 +52,7 @@ static struct row make_row(const struct survey *before, const struct survey *now
         row.lag = topic->tail - group->offset;
     if (before->taken_ns == 0)
         return row;
-    const struct survey_topic *old = find_topic(before, topic->name);
+    const struct survey_topic *old = survey_find(before, topic->name);
     row.in = old != NULL ? survey_rate(old->entries, topic->entries, seconds) : 0;
     const struct survey_group *old_group = group != NULL ? find_group(old, group->name) : NULL;
     row.out =

@@ -119,7 +119,7 @@ enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *c
         json_string("store", dir);
         json_begin("damage", '[');
     }
-    int r = check(dir, &options, &result);
+    int r = check(ctl_store(ctl, dir), &options, &result);
     ctl_progress_end(ctl);
     if (ctl->json) {
         json_end(']');

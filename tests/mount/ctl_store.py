@@ -103,6 +103,28 @@ def _(m):
     equal(m.find().next(), b"x")
 
 
+@case("a store may be named by a symbolic link, mounted or not")
+def _(m):
+    fill(m)
+    link = os.path.join(m.work, "link")
+    os.symlink("store", link)
+    assert b"t: 20 entries" in ctl("status", link)
+    ctl("verify", link)
+    m.stop()
+    for arguments in (("status", link), ("top", "-n", "1", link), ("verify", link), ("dump", link, "t"),
+                      ("seek", link, "t", "begin"), ("bench", "-n", "1", link), ("repair", link)):
+        ctl(*arguments)
+
+
+@case("the help of each command goes to standard output, with status 0", mounted=False)
+def _(m):
+    commands = [line.split()[0] for line in ctl("--help").decode().splitlines() if line.startswith("  ") and line[2] != " "]
+    assert "verify" in commands, commands
+    for command in commands:
+        assert ctl(command, "--help").startswith(f"usage: walrusctl {command} ".encode()), command
+        equal(ctl(command, "-h"), ctl(command, "--help"))
+
+
 @case("every command prints one JSON value, also with names and data of odd bytes, on whole and damaged stores", allow="damaged")
 def _(m):
     name = b"\xff\x01\"\\\n\xc3\xa4{"
