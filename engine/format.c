@@ -334,7 +334,7 @@ int format_block_decode(const void *data, size_t size, uint32_t seed, uint32_t b
 void format_record_encode(struct format_record *out, const struct record_info *info, uint32_t seed,
                           uint32_t off)
 {
-    struct format_record raw = {
+    *out = (struct format_record){
         .magic = le16_put(RECORD_MAGIC),
         .flags = le16_put(info->flags),
         .size = le32_put(info->size),
@@ -346,8 +346,7 @@ void format_record_encode(struct format_record *out, const struct record_info *i
         .crc = le32_put(off), /* stands in for the CRC while that is taken */
     };
 
-    raw.crc = le32_put(crc32c(seed, &raw, sizeof(raw)));
-    memcpy(out, &raw, sizeof(raw));
+    out->crc = le32_put(crc32c(seed, out, sizeof(*out)));
 }
 
 int format_record_decode(const void *data, size_t size, uint32_t seed, uint32_t off,
