@@ -333,17 +333,24 @@ static enum session_result session_serve(struct session *session, void (*ready)(
     return SESSION_OK;
 }
 
+/* Whether the kernel ended the connection: the last user of the mount is gone, or it was aborted. */
+static bool session_is_over(const struct session *session)
+{
+    struct pollfd poll_fd = {.fd = fuse_session_fd(session->mount.session)};
+    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLERR) != 0;
+}
+
 /* Whether our mount is at the mountpoint.  The administrator may have detached it (umount -l), and
- * mounted something else there since.  `over`: what is there must be dead, too, because the number of
- * the device may be somebody else's by now. */
-static bool session_is_there(const struct session *session, bool over)
+ * mounted something else there since.  After the end what is there must be dead, too, because the
+ * number of the device may be somebody else's by now. */
+static bool session_is_there(const struct session *session)
 {
     const char *mountpoint = session->mount.options->mountpoint;
     struct statvfs stat_buf; /* stat(2) could be answered from a cache */
 
     if (session->device != 0 && mounted_device(mountpoint) != session->device)
         return false;
-    return !over || (statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN);
+    return !session_is_over(session) || (statvfs(mountpoint, &stat_buf) < 0 && errno == ENOTCONN);
 }
 
 /* Ends the transport, detaching the mountpoint if that is still ours to do. */
@@ -353,8 +360,7 @@ static void session_stop_transport(struct session *session)
 
     if (!session->mounted)
         return;
-    bool over = session->transport != NULL && transport_is_over(session->transport);
-    if (session_is_there(session, over)) {
+    if (session_is_there(session)) {
         int r = session_detach(mountpoint);
         if (r < 0)
             log_write(WALRUS_WARNING, -r, NULL, "cannot detach %s", mountpoint);
@@ -390,9 +396,8 @@ static void session_end_fuse(struct session *session)
 
     if (fuse == NULL)
         return;
-    struct pollfd poll_fd = {.fd = session->mounted ? fuse_session_fd(fuse) : -1};
     /* While files of a detached mount are open, libfuse would unmount whatever is there now. */
-    if (session->mounted && poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLERR) != 0)
+    if (session->mounted && session_is_over(session))
         fuse_session_unmount(fuse);
     fuse_session_destroy(fuse);
     session->mount.session = NULL;

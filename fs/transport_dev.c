@@ -75,8 +75,10 @@ static ssize_t receive(struct fuse_session *fuse, void *buffer)
     /* ENOENT: a request was withdrawn while it was read. */
     if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
         return 0;
-    if (errno != ENODEV)
-        log_write(WALRUS_ERROR, errno, NULL, "cannot read from /dev/fuse");
+    /* ECONNABORTED: it ended while a request was read, the RELEASE of the last file, say. */
+    if (errno == ENODEV || errno == ECONNABORTED)
+        return -ENODEV;
+    log_write(WALRUS_ERROR, errno, NULL, "cannot read from /dev/fuse");
     return -errno;
 }
 

@@ -20,8 +20,10 @@ import threading
 import time
 
 import lib
+from faults import disks
 from lib import APPEND_MAX, Topic, case, equal, fails_with
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
 
 
@@ -177,6 +179,21 @@ def _(m):
     m.wait_exit()
     m.start()
     equal(m.find().next(), b"late")
+
+
+@case("a connection that ends while a request is read, that of the last close, is no error", mounted=False)
+def _(m):
+    disks.need_failpoints()  # or nothing can be preloaded
+    if shutil.which("cc") is None:
+        raise lib.Skip("no C compiler here")
+    library = os.path.join(m.work, "aborted.so")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O1", "-o", library, os.path.join(HERE, "aborted.c")],
+                   check=True)
+    m.environment = {"LD_PRELOAD": library}
+    m.start()
+    m.topic().append(b"x")
+    m.stop()
+    equal(m.stderr(), "", "messages")
 
 
 @case("SIGTERM to a daemon whose mount was detached leaves alone what is mounted there since")
