@@ -14,6 +14,7 @@ from faults import disks
 from lib import case, equal, fails_with
 
 NEVER, EACH, SOON = ("-o", "fsync=never"), ("-o", "fsync=each"), ("-o", "fsync=20")
+TWICE = ("-o", "consistency=at-least-once:2")
 DATA = 65536  # where the first block of a log file begins
 SIZE = 3000
 
@@ -198,6 +199,31 @@ def _(m, disk):
     disk.again()
     m.start()
     equal(m.find().next(), entry(1), "what comes next")
+
+
+@on_disks("at-least-once:2: when what was taken cannot be stored, taking ends with EIO, and nothing is skipped", *NEVER, *TWICE)
+def _(m, disk):
+    t = m.topic()
+    synced(t, 0, 2)
+    for i in range(2, 100):
+        t.append(b"%06d " % i)
+    spoil(disk, "badwrite", wal(m), DATA, 10 << 20)
+    equal([t.next(), t.next()], [entry(0), entry(1)])
+    taken = 2
+    with fails_with(errno.EIO):
+        while taken < 100:  # those that are in hand when the store fails come on top of the two
+            equal(t.next(), b"%06d " % taken)
+            taken += 1
+    assert 4 <= taken < 100, f"{taken} entries were taken"
+    disk.tell("heal")
+    for name in ("next", "drain", "next"):
+        with fails_with(errno.EIO):
+            lib.read_all(t.file(name))
+    equal(lib.read_all(t.file("entries/50")), b"%06d " % 50, "reading without taking goes on")
+    end_degraded(m)
+    m.start()
+    again = int(m.find().next()[:6])
+    assert again <= taken, f"entry {again} comes after {taken - 1}"
 
 
 @on_disks("a sector that cannot be read costs the entries on it, and neither the daemon nor another", *NEVER)

@@ -312,6 +312,16 @@ mutant("rewind-stored-once", "a rewind is in both copies: the older one must not
        "    if (r == 0 && twice)",
        "    if (false && twice)",
        "unit suspicions a_rewind_is_in_both")
+mutant("seek-before-stored", "a seek that cannot be stored moves nothing",
+       "engine/group.c",
+       "    if (r == 0)\n        seek_apply_locked(group, target);\n    else\n",
+       "    seek_apply_locked(group, target);\n    if (r < 0)\n",
+       "unit faults a_seek_that_cannot_be_stored")
+mutant("taken-beyond-what-may-come-again", "at-least-once: when no offset can be stored, no more than N entries are handed out",
+       "engine/reader.c",
+       "    return r == 0 && full ? group_store(group) : r;",
+       "    (void)full;\n    return r;",
+       "unit faults at_least_once")
 mutant("offset-proves-nothing", "what a group consumed was durable: to lose it is damage, not a torn tail (4)",
        "engine/recover_walk.c",
        "    w.proven = recover_groups_bound(topic);",
@@ -406,6 +416,12 @@ mutant("registry-failure-retried", "a failed sync of the registry is final",
        "    registry->error = -EIO;\n    report",
        "    report",
        "unit registry takes_a_failed_sync_for_final")
+mutant("registry-repaired-in-two-steps", "what shows damage to the registry stays until all of it is mended (9)",
+       "engine/repair_lost.c",
+       "    int r = registry_keep(c, &size);\n",
+       "    int r = registry_keep(c, &size);\n"
+       "    if (r == 0)\n        r = registry_make(c->dirfd, c->super.uuid, NULL, NULL, id_next);\n",
+       "unit repair that_failed_anywhere")
 mutant("registry-undo-left-out", "a change that met a full disk leaves no byte",
        "engine/registry.c",
        "    if (out_of_space(r))\n        return registry_undo(registry, r);",

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "crc32c.h"
+#include "faultos.h"
 #include "format.h"
 #include "rig.h"
 
@@ -245,6 +246,37 @@ Test(repair, settles_that_metadata_is_older_than_the_closing)
     CHECK_INT(result.mended_count, 1);
     expect_all("t", 0);
     CHECK_INT(rig_group_stat(&s, "t", "default").offset, 10);
+}
+
+/* The n-th system call fails, and all from there on, as when the process is killed. */
+Test(repair, that_failed_anywhere_is_finished_by_the_next_one)
+{
+    struct rig lost;
+    make();
+    spoil("topics.db", 0, 8192);
+    rig_copy(&s, &lost);
+    bool failed = true;
+    for (unsigned nth = 1; failed; nth++) {
+        struct walrus_verify_result result;
+        for (int forever = 0; forever < 2; forever++) {
+            rig_fini(&s);
+            rig_copy(&lost, &s);
+            faultos_install();
+            faultos_arm(&(struct faultos_rule){
+                .kind = FAULTOS_ANY, .nth = nth, .error = EIO, .forever = forever});
+            (void)!walrus_repair(s.dir, NULL, &result);
+            failed = faultos_failed_count() > 0;
+            faultos_remove();
+            CHECK_INT(walrus_repair(s.dir, NULL, &result), 0);
+            CHECK_INT(result.damage_count, result.mended_count);
+            CHECK_INT(result.topic_count, 2);
+            CHECK_INT(result.group_count, 1); /* the other one never consumed anything */
+            CHECK_INT(walrus_verify(s.dir, NULL, &result), 0);
+            CHECK_INT(result.damage_count, 0);
+        }
+    }
+    expect_all("recovered-1", 0);
+    rig_fini(&lost);
 }
 
 Test(repair, refuses_a_store_that_is_in_use_and_what_is_none)
