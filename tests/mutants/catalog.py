@@ -648,6 +648,16 @@ mutant("interrupt-consumes", "a reader of wait that a signal ended takes nothing
        "    if (waiter_move(waiter, WAITER_PARKED, WAITER_CANCELLED)) {",
        "    if (false) {",
        "mount waiting.py takes.nothing")
+mutant("interrupted-claim-kept", "an entry that was claimed for a request while that was interrupted goes back",
+       "fs/gate.c",
+       "    if (r == 0 && atomic_load(&waiter->state) == WAITER_OWNED_INTERRUPTED) {",
+       "    if (false) {",
+       "unit gate an_interrupt_while_an_entry")
+mutant("interrupted-claim-leaked", "an entry that an interrupted request had claimed is not held for ever",
+       "fs/gate.c",
+       "        walrus_reader_abort(waiter->reader);\n        waiter->reader = NULL;\n        r = -EINTR;",
+       "        waiter->reader = NULL;\n        r = -EINTR;",
+       "unit gate an_interrupt_while_an_entry")
 mutant("late-read-ignores-its-offset", "the first read of an entry that came later gives the bytes at its offset",
        "fs/take.c",
        "    read_held(handle, req, size, offset);\n}\n\n/* A READ of `wait`",
