@@ -584,10 +584,9 @@ mutant("data-not-checked-in-the-walk", "an entry that was not durable counts whe
        "unit recovery a_tail_with_a_changed_byte")
 mutant("header-checksum-without-number", "the checksum of a header covers its number",
        "engine/format.c",
-       "        .crc = le32_put(off), /* stands in for the CRC while that is taken */\n    };\n\n    raw.crc = le32_put(crc32c(seed, &raw, sizeof(raw)));",
-       "        .crc = le32_put(off), /* stands in for the CRC while that is taken */\n    };\n\n"
-       "    struct format_record part = raw;\n    part.seq = le64_put(0);\n"
-       "    raw.crc = le32_put(crc32c(seed, &part, sizeof(part)));",
+       "    out->crc = le32_put(crc32c(seed, out, sizeof(*out)));",
+       "    struct format_record part = *out;\n    part.seq = le64_put(0);\n"
+       "    out->crc = le32_put(crc32c(seed, &part, sizeof(part)));",
        "unit format")
 mutant("header-checksum-without-salt", "a record of another file does not validate (2)",
        "engine/format.c",
