@@ -40,7 +40,7 @@ int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint
 {
     if (upto <= block->alloc_end)
         return 0;
-    /* A busy topic takes twice as much each time, a quiet one begins small again.  At full speed
+    /* A busy topic takes twice as much each time, a quiet one begins small again.  While it is busy
      * space is taken in longer steps than it is written with zeros. */
     if (now_ns - topic->chunk_time_ns < 1000000000u)
         topic->chunk_size = MIN(topic->chunk_size * 2, CHUNK_SIZE_MAX);
@@ -50,7 +50,9 @@ int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint
     uint64_t least = round_up(upto, FORMAT_PAGE_SIZE);
     /* Chunks are aligned in the file: so are the large pages that the cache makes of them. */
     uint64_t base = block_file_off(block), full = topic->store->super.block_size;
-    uint64_t step = topic->chunk_size < CHUNK_SIZE_MAX ? topic->chunk_size : SPACE_STEP_MAX;
+    uint64_t step = topic->chunk_size;
+    if (step > CHUNK_SIZE_MIN)
+        step = step < CHUNK_SIZE_MAX ? step * SPACE_STEP_CHUNKS : SPACE_STEP_MAX;
     uint64_t ahead = MAX(MIN(round_up(base + upto, topic->chunk_size) - base, full), least);
     uint64_t space = MAX(MIN(round_up(base + upto, step) - base, full), ahead);
     int r = block_allocate(topic, block, ahead, space);

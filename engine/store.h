@@ -34,11 +34,12 @@
 #include "sync.h"
 #include "walrus.h"
 
-#define CHUNK_SIZE_MIN   16384u   /* blocks are written with zeros ahead in chunks, from this */
-#define CHUNK_SIZE_MAX   262144u  /* to this, doubling while a topic is busy */
-#define SPACE_STEP_MAX   1048576u /* a busy topic takes its disk space in steps of this */
-#define KNOWN_DAMAGE_MAX 1024u    /* damaged places of a topic that are told apart */
-#define HINT_STEP_BYTES  1048576u /* a synced block's entry is refreshed each so many bytes */
+#define CHUNK_SIZE_MIN    16384u  /* blocks are written with zeros ahead in chunks, from this */
+#define CHUNK_SIZE_MAX    262144u /* to this, doubling while a topic is busy */
+#define SPACE_STEP_CHUNKS 4u /* a busy topic takes its disk space in steps of so many chunks, */
+#define SPACE_STEP_MAX    4194304u /* and of this at full rate */
+#define KNOWN_DAMAGE_MAX  1024u    /* damaged places of a topic that are told apart */
+#define HINT_STEP_BYTES   1048576u /* a synced block's entry is refreshed each so many bytes */
 /* A wholly consumed block with at least this much in it is left behind, so that it can go. */
 #define ROLL_SIZE_MIN(store) ((store)->super.block_size / 8)
 
