@@ -267,15 +267,32 @@ static int append_write(struct append *a)
     return 0;
 }
 
+static void append_begin(struct append *a, const struct tail_snap *tail)
+{
+    a->block = tail->block;
+    a->off = tail->off;
+    a->seq = tail->seq;
+    a->bytes = 0;
+    a->last_ns = 0;
+}
+
+static int append_put(struct append *a, const struct tail_snap *tail, bool durable)
+{
+    append_begin(a, tail);
+    int r = durable ? append_write(a) : append_store(a);
+    if (r == -EIO && !durable && a->topic->store->cow) {
+        append_begin(a, tail); /* a fault does not say why, a write does: there may be no room */
+        r = append_write(a);
+    }
+    return r;
+}
+
 /* Stores the records and publishes them.  Room is there. */
 static int append_commit_locked(struct append *a, bool durable)
 {
     struct walrus_topic *topic = a->topic;
     struct tail_snap tail = topic_tail(topic);
-    a->block = tail.block;
-    a->off = tail.off;
-    a->seq = tail.seq;
-    int r = durable ? append_write(a) : append_store(a);
+    int r = append_put(a, &tail, durable);
     if (r < 0) {
         /* Records behind the first may be whole, and would follow upon a shorter one that comes
          * here next. */

@@ -31,6 +31,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "os.h"
 
 #define FILE_NAME_SIZE 32
@@ -293,6 +294,14 @@ int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upt
     int r = os_zero(block->file->fd, base + block->alloc_end, upto - block->alloc_end);
     if (r == 0)
         block->alloc_end = (uint32_t)upto;
+    return r;
+}
+
+int block_store(const struct block *block, uint32_t off, const void *data, size_t size)
+{
+    int r = guard_store(block->base + off, NULL, 0, data, size);
+    if (r == -EIO && block->file->store->cow) /* a fault does not say why, a write does */
+        r = os_write(block->file->fd, data, size, block_file_off(block) + off, false);
     return r;
 }
 

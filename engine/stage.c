@@ -22,7 +22,6 @@
 #include <string.h>
 
 #include "crc32c.h"
-#include "guard.h"
 #include "os.h"
 
 #define BLOB_PIECE_SIZE 1048576u
@@ -128,7 +127,7 @@ static int stage_fill(struct stage *stage, struct place *place, const void *data
     uint32_t at = place->off + FORMAT_RECORD_SIZE + place->info.size;
     int r = stage_allocate(stage, round_up((uint64_t)at + size, FORMAT_RECORD_ALIGN));
     if (r == 0)
-        r = guard_copy(block->base + at, data, size);
+        r = block_store(block, at, data, size);
     if (r < 0)
         return r;
     place->info.data_crc = crc32c(place->info.data_crc, data, size);
@@ -214,7 +213,7 @@ static int stage_headers_locked(struct stage *stage, uint64_t seq)
             info.flags |= FORMAT_MORE;
         struct format_record header;
         format_record_encode(&header, &info, block->seed, place->off);
-        int r = guard_copy(block->base + place->off, &header, sizeof(header));
+        int r = block_store(block, place->off, &header, sizeof(header));
         if (r < 0)
             return r;
     }

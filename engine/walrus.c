@@ -168,6 +168,9 @@ static int filesystem_check(struct walrus *store)
         report(&store->reporter, WALRUS_WARNING, 0, NULL,
                "the store lies on tmpfs: it does not survive a restart of the machine");
         return 0;
+    case BTRFS_SUPER_MAGIC:
+        store->cow = true;
+        return 0;
     default:
         return 0;
     }

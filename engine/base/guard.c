@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * guard.c - the SIGBUS handler, and the copies, zeroings and checksums that it protects.
+ * guard.c - the SIGBUS handler, and the copies and checksums that it protects.
  *
  * Serves everything that touches a mapped file.  No locks; each thread has a pointer of its own to
  * the access that it is in the middle of, which lies on its stack.  An access costs a sigsetjmp
@@ -129,22 +129,6 @@ int guard_copy(void *to, const void *from, size_t size)
     return guard_leave(0);
 }
 
-int guard_zero(void *to, size_t size)
-{
-    struct guard_frame frame;
-
-    if (size == 0)
-        return 0;
-    frame.to = (uintptr_t)to;
-    frame.to_size = size;
-    frame.from = 0;
-    if (sigsetjmp(frame.jump, 0) != 0)
-        return guard_leave(-EIO);
-    guard_enter(&frame);
-    memset(to, 0, size);
-    return guard_leave(0);
-}
-
 int guard_crc(uint32_t *ret_crc, uint32_t seed, const void *from, size_t size)
 {
     struct guard_frame frame;
@@ -161,6 +145,20 @@ int guard_crc(uint32_t *ret_crc, uint32_t seed, const void *from, size_t size)
     return 0;
 }
 
+/* No instruction touches two pages: guard.h says why.  Not inline, where its variables would be ones
+ * that the jump may spoil. */
+static __attribute__((noinline)) void copy_by_page(uint8_t *to, const uint8_t *from, size_t size)
+{
+    while (size > 0) {
+        size_t piece = FAULT_GRAIN - ((uintptr_t)to & (FAULT_GRAIN - 1));
+        piece = MIN(piece, size);
+        memcpy(to, from, piece);
+        to += piece;
+        from += piece;
+        size -= piece;
+    }
+}
+
 int guard_store(void *to, const void *header, size_t header_size, const void *data, size_t size)
 {
     struct guard_frame frame;
@@ -171,10 +169,9 @@ int guard_store(void *to, const void *header, size_t header_size, const void *da
     if (sigsetjmp(frame.jump, 0) != 0)
         return guard_leave(-EIO);
     guard_enter(&frame);
-    if (size > 0) /* data may be NULL then */
-        memcpy((uint8_t *)to + header_size, data, size);
+    copy_by_page((uint8_t *)to + header_size, data, size);
     /* Whoever sees the header, in this process or in what a killed one left, sees the data. */
     atomic_thread_fence(memory_order_release);
-    memcpy(to, header, header_size);
+    copy_by_page(to, header, header_size);
     return guard_leave(0);
 }

@@ -17,23 +17,6 @@ STEP, STEPS = 65536, 24
 OPERATIONS = 120
 
 
-def fill(disk, free):
-    """Takes what is there but for `free` bytes."""
-    path = os.path.join(disk.path, "filler")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
-    size, piece = 0, 64 << 20
-    while piece >= 4096:
-        try:
-            os.posix_fallocate(fd, size, piece)
-            size += piece
-        except OSError as e:
-            assert e.errno in FULL, e
-            piece //= 2
-    os.ftruncate(fd, max(0, size - free))
-    os.close(fd)
-    return path
-
-
 def operate(crowd, clients, rng):
     """Operations one after the other.  Returns how many met the full disk."""
     full = 0
@@ -81,7 +64,7 @@ def play(r):
         spare = m.topic("spare")
         spare.append(b"x")
         spare.seek("end")
-        filler = fill(disk, r.n % STEPS * STEP)
+        filler = disks.fill(disk, r.n % STEPS * STEP)
         full = operate(crowd, make_clients(crowd, m, r.rng), r.rng)
         if r.rng.random() < 0.5:
             m.kill()
@@ -118,4 +101,4 @@ def works(crowd, m, topic):
 
 
 if __name__ == "__main__":
-    rounds.main(play, ["tmpfs", "ext4", "xfs"], 4, "whatever meets a full disk fails whole")
+    rounds.main(play, ["tmpfs", "ext4", "xfs", "btrfs"], 4, "whatever meets a full disk fails whole")

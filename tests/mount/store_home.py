@@ -42,6 +42,15 @@ def lives_on(m, fs):
     return disk
 
 
+def works(t, i):
+    try:
+        t.append(b"%d" % i * 100)
+        return True
+    except OSError as e:
+        equal(e.errno, errno.ENOSPC)
+        return False
+
+
 @case("a store on btrfs switches copy on write off for its files", mounted=False)
 def _(m):
     disk = lives_on(m, "btrfs")
@@ -50,6 +59,35 @@ def _(m):
             if name not in ("LOCK", "SUPER"):
                 assert flags_of(os.path.join(m.store, name)) & NOCOW, f"{name} is copied on write"
         assert flags_of(m.store) & NOCOW, "the directory is not marked"
+        m.stop()
+    finally:
+        m.kill()
+        disk.remove()
+
+
+@case("on a full btrfs with a snapshot, where what was written takes space again, appends are ENOSPC and nothing is lost",
+      mounted=False)
+def _(m):
+    disk = lives_on(m, "btrfs")
+    try:
+        t, count = m.find(), 101
+        t.append(b"100" * 100)  # takes space ahead, which the snapshot then shares
+        disks.run("btrfs", "subvolume", "snapshot", disk.path, os.path.join(disk.path, "snapshot"))
+        filler = disks.fill(disk, 0)
+        with fails_with(errno.ENOSPC):
+            while count < 10_000:
+                t.append(b"%d" % count * 100)
+                count += 1
+        with fails_with(errno.ENOSPC):
+            t.append(b"a large one" * 20_000)
+        equal(t.status()["tail"], count, "what was refused left nothing")
+        os.unlink(filler)
+        lib.until("an append works", lambda: works(t, count), 30)
+        m.kill()
+        m.start()
+        t = m.find()
+        for i in range(2, count + 1):
+            equal(t.next(), b"%d" % i * 100)
         m.stop()
     finally:
         m.kill()

@@ -231,14 +231,14 @@ mutant("sync-failure-reported-durable", "what a failed sync covered is not durab
        "unit faults a_failed_sync_of_data_is_final_until_the_store_is_opened_anew")
 mutant("published-before-stored", "data and header are stored before readers and syncs see the end (7.4)",
        "engine/append.c",
-       "    int r = durable ? append_write(a) : append_store(a);\n"
+       "    int r = append_put(a, &tail, durable);\n"
        "    if (r < 0) {",
        "    uint32_t extent = 0;\n"
        "    for (size_t i = 0; i < a->count; i++)\n"
        "        extent += (uint32_t)format_record_extent(a->entries[i].iov_len);\n"
        "    atomic_store(&tail.block->end, tail.off + extent);\n"
        "    topic_tail_publish(topic, tail.seq + a->count, tail.bytes, tail.block, tail.off + extent);\n"
-       "    int r = durable ? append_write(a) : append_store(a);\n"
+       "    int r = append_put(a, &tail, durable);\n"
        "    if (r < 0) {",
        "unit suspicions a_batch_that_failed_half_written")
 mutant("space-not-allocated", "disk space is taken before a store through the mapping needs it (7.3)",

@@ -227,6 +227,23 @@ def make_disk(work, fs, megabytes=0):
     return (Tmpfs if fs == "tmpfs" else Disk)(work, fs, megabytes).make()
 
 
+def fill(disk, free):
+    """Takes what is there but for `free` bytes."""
+    path = os.path.join(disk.path, "filler")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    size, piece = 0, 64 << 20
+    while piece >= 4096:
+        try:
+            os.posix_fallocate(fd, size, piece)
+            size += piece
+        except OSError as e:
+            assert e.errno == errno.ENOSPC, e
+            piece //= 2
+    os.ftruncate(fd, max(0, size - free))
+    os.close(fd)
+    return path
+
+
 def extents(path):
     """Where the bytes of a file lie on its disk: (offset in the file, offset on the disk, size)."""
     fd = os.open(path, os.O_RDONLY)
