@@ -279,11 +279,13 @@ static bool list_entries(const struct place_key *dir, uint64_t offset, struct it
 static bool list_fixed(const struct place_key *dir, uint64_t offset, struct item *item)
 {
     struct place_key key = {.topic_id = dir->topic_id, .group_id = dir->group_id};
+    bool unmade = dir->topic == NULL && dir->kind == KIND_TOPIC; /* a write makes it */
 
-    if (!names_list_fixed(dir->kind, (unsigned)(offset - DOT_COUNT), &key.kind))
-        return false;
-    if (dir->topic == NULL && dir->kind == KIND_TOPIC && !kind_is(key.kind, KIND_PRODUCES))
-        return false; /* a topic that is yet to be made: producers are listed first */
+    do {
+        if (!names_list_fixed(dir->kind, (unsigned)(offset - DOT_COUNT), &key.kind))
+            return false;
+        offset++;
+    } while (unmade && !kind_is(key.kind, KIND_PRODUCES));
     strcpy(item->name, kind_info(key.kind)->name);
     if (dir->kind == KIND_TOPIC && dir->topic != NULL && kind_is(key.kind, KIND_HAS_GROUP)) {
         struct walrus_group *group;
@@ -292,7 +294,7 @@ static bool list_fixed(const struct place_key *dir, uint64_t offset, struct item
             walrus_group_unref(group);
         }
     }
-    item_set(item, &key, offset + 1);
+    item_set(item, &key, offset);
     return true;
 }
 

@@ -49,6 +49,7 @@ def _(m):
 def _(m):
     t = m.find("new")
     os.stat(t.path)
+    equal(sorted(os.listdir(t.path)), ["append", "batch", "blob", "lines"], "what can be opened there")
     equal([n for n in os.listdir(m.path) if not n.startswith(".")], [])
     t.append(b"first")
     equal([n for n in os.listdir(m.path) if not n.startswith(".")], ["new"])
