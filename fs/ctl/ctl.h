@@ -55,6 +55,9 @@ struct ctl {
     }
 #define CTL_LETTERS "hk:q"
 
+/* For commands without options of their own: takes those that all have, and gives the one operand.
+ * NULL: usage was said, with what is `wanted`. */
+const char *ctl_operand(struct ctl *ctl, int argc, char **argv, const char *wanted);
 /* Takes one of CTL_OPTIONS, as getopt_long returned it.  False: it is none; say ctl_usage(). */
 bool ctl_option(struct ctl *ctl, int option);
 /* A message on stderr, and how the command is called; `format` NULL: getopt said it. */
@@ -72,6 +75,8 @@ void ctl_report(void *ctl, const struct walrus_report *report);
 void ctl_progress(void *ctl, uint64_t done, uint64_t total);
 void ctl_progress_end(struct ctl *ctl);
 
+/* Prints how many there are of something, with its name for one and for all other numbers. */
+void ctl_print_count(uint64_t count, const char *one, const char *more);
 /* Prints a name of any bytes: what is not printable UTF-8 stands as \xNN. */
 void ctl_print_name(const char *name);
 

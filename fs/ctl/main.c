@@ -49,6 +49,23 @@ bool ctl_option(struct ctl *ctl, int option)
     }
 }
 
+const char *ctl_operand(struct ctl *ctl, int argc, char **argv, const char *wanted)
+{
+    static const struct option known[] = {CTL_OPTIONS, {0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, CTL_LETTERS, known, NULL)) != -1) {
+        if (ctl_option(ctl, option))
+            continue;
+        ctl_usage(ctl, NULL);
+        return NULL;
+    }
+    if (optind + 1 == argc)
+        return argv[optind];
+    ctl_usage(ctl, "%s", wanted);
+    return NULL;
+}
+
 enum ctl_result ctl_usage(const struct ctl *ctl, const char *format, ...)
 {
     va_list args;
@@ -118,6 +135,11 @@ void ctl_progress_end(struct ctl *ctl)
     if (ctl->bar)
         fputs("\r\33[K", stderr);
     ctl->bar = false;
+}
+
+void ctl_print_count(uint64_t count, const char *one, const char *more)
+{
+    printf("%" PRIu64 " %s", count, count == 1 ? one : more);
 }
 
 void ctl_print_name(const char *name)

@@ -32,8 +32,9 @@ static void topic_text(const struct survey_topic *topic, bool mounted)
     char disk[SURVEY_SIZE_TEXT], limit[SURVEY_SIZE_TEXT];
 
     survey_format((double)topic->disk_bytes, 1024, disk);
-    printf("%s: %" PRIu64 " entries stored, retained from %" PRIu64 ", last ", topic->name,
-           topic->entries, topic->first);
+    printf("%s: ", topic->name);
+    ctl_print_count(topic->entries, "entry", "entries");
+    printf(" stored, retained from %" PRIu64 ", last ", topic->first);
     print_ago(topic->last_append);
     printf("; %s on disk", disk);
     if (topic->limit != 0) {
@@ -50,7 +51,9 @@ static void topic_text(const struct survey_topic *topic, bool mounted)
         printf("  %s: %" PRIu64 " pending, %" PRIu64 " in hand, offset %" PRIu64, group->name,
                group->pending, group->claimed, group->offset);
         if (mounted) {
-            printf(", %" PRIu64 " readers wait, last taken ", group->waiting);
+            printf(", ");
+            ctl_print_count(group->waiting, "reader waits", "readers wait");
+            printf(", last taken ");
             print_ago(group->last_take);
         }
         putchar('\n');
@@ -109,29 +112,26 @@ static void survey_text(const struct survey *survey)
         printf("mounted at %s; ", survey->mountpoint);
     else
         printf("not mounted; ");
-    printf("%zu topics, %" PRIu64 " log files, %" PRIu64 " of %" PRIu64 " blocks in use\n",
-           survey->topic_count, survey->files, survey->blocks - survey->free_blocks,
-           survey->blocks);
+    ctl_print_count(survey->topic_count, "topic, ", "topics, ");
+    ctl_print_count(survey->files, "log file, ", "log files, ");
+    printf("%" PRIu64 " of ", survey->blocks - survey->free_blocks);
+    ctl_print_count(survey->blocks, "block in use\n", "blocks in use\n");
     for (size_t i = 0; i < survey->topic_count; i++)
         topic_text(&survey->topics[i], survey->mountpoint != NULL);
 }
 
 enum ctl_result command_status(struct ctl *ctl, int argc, char **argv)
 {
-    static const struct option known[] = {CTL_OPTIONS, {0}};
     struct survey survey;
-    int option;
+    const char *path = ctl_operand(ctl, argc, argv, "one store or mountpoint is wanted");
 
-    while ((option = getopt_long(argc, argv, CTL_LETTERS, known, NULL)) != -1)
-        if (!ctl_option(ctl, option))
-            return ctl_usage(ctl, NULL);
-    if (optind + 1 != argc)
-        return ctl_usage(ctl, "one store or mountpoint is wanted");
-    int r = survey_take(ctl, argv[optind], &survey);
+    if (path == NULL)
+        return CTL_USAGE;
+    int r = survey_take(ctl, path, &survey);
     if (r < 0)
-        return survey_fail(ctl, r, argv[optind], "read");
+        return survey_fail(ctl, r, path, "read");
     if (ctl->json)
-        survey_json(&survey, argv[optind]);
+        survey_json(&survey, path);
     else
         survey_text(&survey);
     bool bad = false;

@@ -154,7 +154,9 @@ static void put_head(const struct survey *before, const struct survey *now)
     if (localtime_r(&clock, &broken) == NULL ||
         strftime(stamp, sizeof(stamp), "%H:%M:%S", &broken) == 0)
         stamp[0] = '\0';
-    printf("%s  %zu topics, %s on disk; %s syncs/s", stamp, now->topic_count, disk, syncs);
+    printf("%s  ", stamp);
+    ctl_print_count(now->topic_count, "topic", "topics");
+    printf(", %s on disk; %s syncs/s", disk, syncs);
     if (rate > 0)
         printf(" of %.1f ms", each);
     printf("\n%-*s %-*s %6s %6s %7s %6s %5s %5s %5s\n", NAME_WIDTH, " TOPIC", GROUP_WIDTH, "GROUP",

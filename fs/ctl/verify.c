@@ -86,31 +86,30 @@ static void result_json(const struct walrus_verify_result *result)
 
 static void result_text(const struct walrus_verify_result *result)
 {
-    printf("%" PRIu64 " log files, %" PRIu64 " blocks in use; %" PRIu64 " topics, %" PRIu64
-           " groups; %" PRIu64 " entries whole, %" PRIu64 " bytes\n",
-           result->file_count, result->block_count, result->topic_count, result->group_count,
-           result->entry_count, result->entry_bytes);
+    ctl_print_count(result->file_count, "log file, ", "log files, ");
+    ctl_print_count(result->block_count, "block in use; ", "blocks in use; ");
+    ctl_print_count(result->topic_count, "topic, ", "topics, ");
+    ctl_print_count(result->group_count, "group; ", "groups; ");
+    ctl_print_count(result->entry_count, "entry whole, ", "entries whole, ");
+    ctl_print_count(result->entry_bytes, "byte\n", "bytes\n");
     if (result->in_use)
         puts("the store is in use: what is not durable yet was not looked at");
     else if (!result->clean)
         puts("the store was not closed cleanly: the next opening walks its open blocks");
-    if (result->damage_count == 0)
+    if (result->damage_count == 0) {
         puts("no damage");
-    else
-        printf("%" PRIu64 " damaged places, %" PRIu64 " mended; %" PRIu64 " entries lost\n",
-               result->damage_count, result->mended_count, result->lost_count);
+    } else {
+        ctl_print_count(result->damage_count, "damaged place, ", "damaged places, ");
+        printf("%" PRIu64 " mended; ", result->mended_count);
+        ctl_print_count(result->lost_count, "entry lost\n", "entries lost\n");
+    }
 }
 
 enum ctl_result ctl_check(struct ctl *ctl, int argc, char **argv, ctl_checker *check)
 {
-    static const struct option known[] = {CTL_OPTIONS, {0}};
-    int option;
-    while ((option = getopt_long(argc, argv, CTL_LETTERS, known, NULL)) != -1)
-        if (!ctl_option(ctl, option))
-            return ctl_usage(ctl, NULL);
-    if (optind + 1 != argc)
-        return ctl_usage(ctl, "one store is wanted");
-    const char *dir = argv[optind];
+    const char *dir = ctl_operand(ctl, argc, argv, "one store is wanted");
+    if (dir == NULL)
+        return CTL_USAGE;
     struct walrus_verify_options options = {
         .key = ctl->key, .damage = show_damage, .progress = ctl_progress, .arg = ctl};
     struct walrus_verify_result result;

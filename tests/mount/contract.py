@@ -773,9 +773,7 @@ def _(m):
 @case("auto_unmount takes the mount away when the daemon dies", "-o", "auto_unmount")
 def _(m):
     m.topic()
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
 
     def plain():
         with contextlib.suppress(OSError):  # ENOTCONN for a moment

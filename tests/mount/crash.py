@@ -131,9 +131,7 @@ def _(m):
 def _(m):
     t = m.topic()
     t.append(b"kept")
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
     with fails_with(*lib.GONE):
         os.listdir(m.path)
 
@@ -157,9 +155,7 @@ def _(m):
 @case("clean_stale takes a dead mount away")
 def _(m):
     m.topic().append(b"kept")
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
     m.start("-o", "clean_stale")
     equal(m.find().next(), b"kept")
 

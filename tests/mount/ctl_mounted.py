@@ -73,9 +73,7 @@ def _(m):
 @case("what cannot be done because the daemon died is said with the command that takes its mount away")
 def _(m):
     m.topic().append(b"x")
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
     for command in (("status", m.path), ("top", m.path), ("seek", m.path, "t", "0"), ("bench", m.path)):
         assert "fusermount3 -u" in ctl(*command, status=3), command
     equal(parsed("status", m.store)["topics"][0]["entries"], 1)

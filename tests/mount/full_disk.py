@@ -77,10 +77,7 @@ def play(r):
         for name in crowd.records:
             lib.until(f"an append to {name} works", lambda name=name: works(crowd, m, name), 30)
         crowd.judge(m, power=False)
-        m.restart()
-        crowd.judge(m, power=False)
         crowd.finish(m)
-        m.stop()
         left = [name for name in os.listdir(m.store) if name.endswith(".tmp")]
         assert not left, f"half-made files: {left}"
     finally:

@@ -22,9 +22,7 @@ def play(r):
         crowd.start(m)
         if r.rng.random() < 0.9:
             time.sleep(r.rng.random() ** 2 * 0.15)
-        m.daemon.kill()
-        m.daemon.wait()
-        m.daemon = None
+        m.die()
         crowd.stop()
         m.detach()
         if r.rng.random() < 0.2:  # recovery is killed too
@@ -33,10 +31,7 @@ def play(r):
             m.kill()
         m.start()
         crowd.judge(m, power=False)
-    m.restart()
-    crowd.judge(m, power=False)
     crowd.finish(m)
-    m.stop()
     return kills
 
 

@@ -239,12 +239,16 @@ class Mount:
         until("unmounted", unmounted)
         self.wait_exit()
 
+    def die(self):
+        """The daemon dies at once; the dead mount stays."""
+        self.daemon.kill()
+        self.daemon.wait()
+        self.daemon = None
+
     def kill(self):
         """The daemon dies at once; the dead mount is taken away."""
         if self.daemon is not None:
-            self.daemon.kill()
-            self.daemon.wait()
-            self.daemon = None
+            self.die()
         self.detach()
 
     def detach(self):

@@ -339,9 +339,7 @@ def _(m):
 @case("a dead mount is named with the command that takes it away, and that command works", mounted=False)
 def _(m):
     m.start()
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
     done = subprocess.run([WALRUSFS, m.store, m.path], stderr=subprocess.PIPE, text=True, timeout=120)
     equal(done.returncode, 3, done.stderr)
     command = re.search(r"fusermount3 -u -- (\S+)", done.stderr)

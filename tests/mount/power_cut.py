@@ -29,10 +29,7 @@ def play(r):
                 cuts += 1
             m.start()
             crowd.judge(m, power=True)
-        m.restart()
-        crowd.judge(m, power=False)
         crowd.finish(m)
-        m.stop()
     finally:
         m.kill()
         disk.remove()
@@ -55,9 +52,7 @@ def cut(r, disk, m, crowd):
     if r.rng.random() < 0.3:
         time.sleep(r.rng.random() * 0.05)  # a daemon whose disk is gone
         assert m.daemon.poll() is None, f"I5: the daemon died with {m.daemon.returncode}"
-    m.daemon.kill()
-    m.daemon.wait()
-    m.daemon = None
+    m.die()
     crowd.stop()
     m.detach()
     disk.again()

@@ -45,10 +45,7 @@ def play(r):
             disk.again()
             m.start()
             crowd.judge(m, power=True)
-        m.restart()
-        crowd.judge(m, power=False)
         crowd.finish(m)
-        m.stop()
     finally:
         m.kill()
         disk.remove()

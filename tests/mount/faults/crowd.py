@@ -289,7 +289,10 @@ class Crowd:
             record.all_is_durable()
 
     def finish(self, m):
-        """The store is usable: an entry more goes in, and everything that is left comes out, once."""
+        """After another start all is as before, and the store is usable: an entry more goes in, and everything that is
+        left comes out, once.  Unmounts."""
+        m.restart()
+        self.judge(m, power=False)
         for name, record in self.records.items():
             t = m.find(name)
             unit, (data,) = record.begin(9, [self.next_number.get((name, 9), 0)], [50])
@@ -302,6 +305,7 @@ class Crowd:
             left = record.undelivered()
             assert len(left) <= record.loose, f"I1, I3: {name}: {len(left)} entries never came out, " \
                 f"{record.loose} may have been taken above the offset: {left[:3]}"
+        m.stop()
 
 
 def read_log(t):
