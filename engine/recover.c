@@ -372,8 +372,7 @@ static int visit_topic(struct walrus *store, const struct registry_change *chang
         return r == -EBADMSG ? 0 : r;
     topic->retention = change->retention;
     atomic_store(&topic->keep_now, (int)change->retention.kind);
-    topic->limit = change->limit;
-    atomic_store(&topic->limit_now, change->limit);
+    atomic_store(&topic->limit, change->limit);
     topic->created_ns = change->created_ns;
     topic->group_id_next = MAX(topic->group_id_next, MAX(change->group_id, 1));
     memcpy(topic->attr, change->attr, sizeof(topic->attr));

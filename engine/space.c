@@ -282,7 +282,7 @@ int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upt
     uint64_t base = block_file_off(block);
     if (upto > block->space_end) {
         uint64_t more = space - block->space_end;
-        uint64_t limit = atomic_load_explicit(&topic->limit_now, memory_order_relaxed);
+        uint64_t limit = atomic_load_explicit(&topic->limit, memory_order_relaxed);
         if (limit && atomic_load(&topic->disk_bytes) + more > limit)
             return -ENOSPC;
         int r = os_allocate(block->file->fd, base + block->space_end, more);

@@ -144,11 +144,11 @@ struct walrus_topic {
     uint32_t chunk_size; /* LOCK_APPEND: how much to take next */
 
     /* And these when it takes space. */
-    uint64_t chunk_time_ns;     /* LOCK_APPEND: when space was last taken */
-    uint64_t block_seq_next;    /* LOCK_APPEND */
-    _Atomic uint64_t limit_now; /* `limit`, for those who cannot take LOCK_GROUPS */
+    uint64_t chunk_time_ns;  /* LOCK_APPEND: when space was last taken */
+    uint64_t block_seq_next; /* LOCK_APPEND */
+    _Atomic uint64_t limit;  /* of disk_bytes, 0: none; written under LOCK_GROUPS */
     _Atomic uint64_t disk_bytes;
-    _Atomic int keep_now; /* retention.kind, likewise */
+    _Atomic int keep_now; /* retention.kind, for those who cannot take LOCK_GROUPS */
 
     _Atomic uint32_t refs;
     atomic_bool gone;                  /* removed, and that is durable: its blocks may go */
@@ -160,15 +160,17 @@ struct walrus_topic {
     _Atomic uint64_t damaged_count;
 
     uint64_t id;
-    UT_hash_handle by_name; /* LOCK_TOPICS */
-    char *name;             /* LOCK_TOPICS */
+    union {                      /* LOCK_TOPICS */
+        UT_hash_handle by_name;  /* in the table */
+        struct list zombie_node; /* removed: out of the table, blocks not all free yet */
+    };
+    char *name; /* LOCK_TOPICS */
     uint64_t created_ns;
 
     struct lock groups_lock;           /* LOCK_GROUPS */
     struct list groups;                /* GUARDED: ascending by id */
     uint64_t group_id_next;            /* GUARDED */
     struct walrus_retention retention; /* GUARDED */
-    uint64_t limit;                    /* GUARDED */
     uint8_t attr[WALRUS_ATTR_SIZE];    /* GUARDED */
 
     struct lock sync_lock; /* LOCK_SYNC */
@@ -183,7 +185,6 @@ struct walrus_topic {
 
     struct list dirty_node;   /* LOCK_DIRTY */
     struct list reclaim_node; /* LOCK_KEEPER */
-    struct list zombie_node;  /* LOCK_TOPICS: removed, blocks not all free yet */
 };
 
 /* A run of entries that follow one another. */

@@ -162,7 +162,6 @@ int topic_new(struct walrus *store, uint64_t id, const char *name, size_t name_s
     list_init(&topic->blocks);
     list_init(&topic->dirty_node);
     list_init(&topic->reclaim_node);
-    list_init(&topic->zombie_node);
     *ret_topic = topic;
     return 0;
 }
@@ -356,7 +355,7 @@ struct registry_change topic_change(const struct walrus_topic *topic)
                                     .topic_id = topic->id,
                                     .group_id = topic->group_id_next,
                                     .retention = topic->retention,
-                                    .limit = topic->limit,
+                                    .limit = atomic_load(&topic->limit),
                                     .created_ns = topic->created_ns,
                                     .name = topic->name,
                                     .name_size = strlen(topic->name),
@@ -532,8 +531,8 @@ static void swap_retention(struct walrus_topic *topic, void *arg)
 
 static void swap_limit(struct walrus_topic *topic, void *arg)
 {
-    swap_bytes(&topic->limit, arg, sizeof(topic->limit));
-    atomic_store(&topic->limit_now, topic->limit);
+    uint64_t *other = arg;
+    *other = atomic_exchange(&topic->limit, *other);
 }
 
 int walrus_topic_set_attr(struct walrus_topic *topic, const void *attr)
@@ -684,9 +683,9 @@ void walrus_topic_stat(struct walrus_topic *topic, struct walrus_topic_stat *ret
     memset(ret_stat, 0, sizeof(*ret_stat));
     lock_acquire(&topic->groups_lock);
     ret_stat->retention = topic->retention;
-    ret_stat->limit = topic->limit;
     lock_release(&topic->groups_lock);
     ret_stat->id = topic->id;
+    ret_stat->limit = atomic_load(&topic->limit);
     ret_stat->first_seq = topic_first_seq(topic);
     ret_stat->durable_seq = atomic_load(&topic->durable_seq);
     struct tail_snap tail = topic_tail(topic); /* last: it only moves up */

@@ -32,7 +32,7 @@
 
 enum {
     ENTRIES_PER_BLOCK = 10000, /* which nobody reads */
-    TOPIC_BYTES_MAX = 1400,    /* memory for a topic that nobody uses */
+    TOPIC_BYTES_MAX = 1024,    /* memory for a topic that nobody uses */
     BATCH = 10000,
 };
 
