@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,10 +26,14 @@ static size_t size_of(const struct bench_options *options)
     return size > CHUNK_SIZE ? size : CHUNK_SIZE;
 }
 
-/* `cat` from one descriptor to the other; bytes a second. */
-static void run_cat(int in, int out, size_t size, struct bench_result *ret)
+/* `cat` from one descriptor to the other: bytes a second, and the processor time of a KiB, that of the
+ * server included. */
+static void run_cat(const struct server *server, int in, int out, size_t size,
+                    struct bench_result *ret)
 {
     int status;
+    struct rusage use;
+    double cpu = server_cpu_seconds(server);
     uint64_t began = bench_now_ns();
     pid_t pid = fork();
     if (pid < 0)
@@ -38,10 +43,14 @@ static void run_cat(int in, int out, size_t size, struct bench_result *ret)
             execlp("cat", "cat", (char *)NULL);
         _exit(127);
     }
-    if (waitpid(pid, &status, 0) != pid || status != 0)
+    if (wait4(pid, &status, 0, &use) != pid || status != 0)
         bench_die("cat failed");
     ret->rate = (double)size / ((double)(bench_now_ns() - began) / 1e9);
     ret->byte_rate = ret->rate;
+    cpu = server_cpu_seconds(server) - cpu;
+    cpu += (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+           (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+    ret->cpu_ns = cpu * 1e9 / ((double)size / 1024);
     close(in);
     close(out);
 }
@@ -83,7 +92,7 @@ static void lines_run(void *arg, const struct bench_options *options, struct ben
         server_make_topic(&server, "t");
     int in = make_lines(&server, size);
     int out = server_open(&server, O_WRONLY, arg ? "f" : "t/lines");
-    run_cat(in, out, size, ret);
+    run_cat(&server, in, out, size, ret);
     server_stop(&server);
 }
 
@@ -117,7 +126,7 @@ static void drain_run(void *arg, const struct bench_options *options, struct ben
     if (!arg)
         fill(&server, size);
     int in = server_open(&server, O_RDONLY, arg ? "f" : "t/drain");
-    run_cat(in, open("/dev/null", O_WRONLY | O_CLOEXEC), size, ret);
+    run_cat(&server, in, open("/dev/null", O_WRONLY | O_CLOEXEC), size, ret);
     server_stop(&server);
 }
 
@@ -138,5 +147,9 @@ int main(int argc, char **argv)
                                             BENCH_RATE, 0.5, false});
     bench_ratio(&bench, &(struct bench_aim){7, "drain/null,cat", "drain-cat", "null-read-cat",
                                             BENCH_RATE, 0.7, false});
+    bench_ratio(&bench, &(struct bench_aim){0, "null/lines,processor-time", "null-write-cat",
+                                            "lines-cat", BENCH_CPU, 0.5, false});
+    bench_ratio(&bench, &(struct bench_aim){0, "null/drain,processor-time", "null-read-cat",
+                                            "drain-cat", BENCH_CPU, 0.7, false});
     bench_end(&bench);
 }

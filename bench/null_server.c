@@ -41,6 +41,7 @@ static void fill_attr(fuse_ino_t ino, struct stat *attr)
         .st_mode = dir ? S_IFDIR | 0755 : S_IFREG | 0666,
         .st_nlink = 1,
         .st_size = dir ? 0 : (off_t)file_size,
+        .st_blksize = file_size > 0 ? MOUNT_REQUEST_SIZE_MAX : 4096, /* as `drain` and `lines` */
     };
 }
 
@@ -167,10 +168,16 @@ static int serve_own(struct fuse_session *fuse, bool uring)
     return 0;
 }
 
+/* What the kernel says to a read that an unmount overtakes is an error to libfuse. */
+static int loop_result(int result)
+{
+    return result == -ECONNABORTED ? 0 : result;
+}
+
 static int serve_libfuse(struct fuse_session *fuse, unsigned threads)
 {
     if (threads == 1)
-        return fuse_session_loop(fuse);
+        return loop_result(fuse_session_loop(fuse));
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     if (config == NULL)
         return -ENOMEM;
@@ -178,7 +185,7 @@ static int serve_libfuse(struct fuse_session *fuse, unsigned threads)
     fuse_loop_cfg_set_idle_threads(config, threads);
     int r = fuse_session_loop_mt(fuse, config);
     fuse_loop_cfg_destroy(config);
-    return r;
+    return loop_result(r);
 }
 
 static int serve(struct fuse_session *fuse, const char *loop)
