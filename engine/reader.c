@@ -26,7 +26,6 @@
 #include "guard.h"
 
 #define FETCH_AHEAD_SIZE 2048u
-#define CACHE_LINE_SIZE  64u
 
 /* ------------------------------------------------------------------------------------ taken -- */
 

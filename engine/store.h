@@ -38,6 +38,7 @@
 #define CHUNK_SIZE_MAX    262144u /* to this, doubling while a topic is busy */
 #define SPACE_STEP_CHUNKS 4u /* a busy topic takes its disk space in steps of so many chunks, */
 #define SPACE_STEP_MAX    4194304u /* and of this at full rate */
+#define CACHE_LINE_SIZE   64u      /* what a prefetch fetches, on nearly every processor */
 #define KNOWN_DAMAGE_MAX  1024u    /* damaged places of a topic that are told apart */
 #define HINT_STEP_BYTES   1048576u /* a synced block's entry is refreshed each so many bytes */
 /* A wholly consumed block with at least this much in it is left behind, so that it can go. */
@@ -111,6 +112,7 @@ struct tail {
     _Atomic uint64_t seq;          /* the next number to be given */
     _Atomic uint64_t bytes;        /* payload bytes before it */
     _Atomic(struct block *) block; /* where it will go, NULL before the first entry */
+    _Atomic(const uint8_t *) at;   /* the same as an address, to be prefetched: may be stale */
 };
 
 struct tail_snap {
@@ -128,7 +130,7 @@ struct pos {
 };
 
 struct walrus_topic {
-    /* What every append looks at, in 80 bytes: two cache lines, wherever malloc puts them. */
+    /* What every append looks at, in 88 bytes: two cache lines, but for a rare flag. */
     struct walrus *store;
     struct lock append_lock;      /* LOCK_APPEND: one writer */
     struct tail tail;             /* written under it */

@@ -43,6 +43,7 @@ void topic_tail_publish(struct walrus_topic *topic, uint64_t seq, uint64_t bytes
     atomic_store_explicit(&tail->bytes, bytes, memory_order_relaxed);
     atomic_store_explicit(&tail->block, block, memory_order_relaxed);
     atomic_store_explicit(&tail->off, off, memory_order_relaxed);
+    atomic_store_explicit(&tail->at, block ? block->base + off : NULL, memory_order_relaxed);
     atomic_store_explicit(&tail->version, version + 2, memory_order_release);
 }
 
