@@ -283,8 +283,8 @@ static int append_put(struct append *a, const struct tail_snap *tail, bool durab
 {
     append_begin(a, tail);
     int r = durable ? append_write(a) : append_store(a);
-    if (r == -EIO && !durable && a->topic->store->cow) {
-        append_begin(a, tail); /* a fault does not say why, a write does: there may be no room */
+    if (r == -EIO && !durable && block_may_write(tail->block)) {
+        append_begin(a, tail);
         r = append_write(a);
     }
     return r;

@@ -297,10 +297,17 @@ int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upt
     return r;
 }
 
+bool block_may_write(const struct block *block)
+{
+    struct stat st;
+    return os_fstat(block->file->fd, &st) == 0 &&
+           (uint64_t)st.st_size >= file_size(block->file->store);
+}
+
 int block_store(const struct block *block, uint32_t off, const void *data, size_t size)
 {
     int r = guard_store(block->base + off, NULL, 0, data, size);
-    if (r == -EIO && block->file->store->cow) /* a fault does not say why, a write does */
+    if (r == -EIO && block_may_write(block))
         r = os_write(block->file->fd, data, size, block_file_off(block) + off, false);
     return r;
 }

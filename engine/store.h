@@ -242,7 +242,6 @@ struct walrus {
     struct lock super_lock;         /* LOCK_LEAF; the file is written by open and close only */
     uint8_t attr[WALRUS_ATTR_SIZE]; /* LOCK_TOPICS */
     bool read_only;
-    bool cow; /* btrfs: what was written takes space again when it is shared with a snapshot */
 
     struct lock change_lock; /* LOCK_REGISTRY_CHANGE */
     struct registry *registry;
@@ -306,7 +305,11 @@ uint64_t block_file_off(const struct block *block); /* of its first byte in the 
  * where there is none yet.  -ENOSPC -EDQUOT: also the topic's limit; what was taken stays */
 WALRUS_CHECK int block_allocate(struct walrus_topic *topic, struct block *block, uint64_t upto,
                                 uint64_t space);
-/* Stores bytes of records, where space was taken, that nobody reads yet.  -EIO -ENOSPC ... */
+/* Stores bytes of records, where space was taken, that nobody reads yet.  -EIO -ENOSPC ...
+ * A store into the mapping needs more than a write: for the whole of the large page that the cache
+ * may have made of what has space and what has none, or for what a snapshot shares.  Close to full it
+ * faults then, and does not say why; so whoever met a fault writes, unless the file was cut short. */
+bool block_may_write(const struct block *block);
 WALRUS_CHECK int block_store(const struct block *block, uint32_t off, const void *data,
                              size_t size);
 /* Writes the block's first entry, not durably yet. */

@@ -168,9 +168,6 @@ static int filesystem_check(struct walrus *store)
         report(&store->reporter, WALRUS_WARNING, 0, NULL,
                "the store lies on tmpfs: it does not survive a restart of the machine");
         return 0;
-    case BTRFS_SUPER_MAGIC:
-        store->cow = true;
-        return 0;
     default:
         return 0;
     }
@@ -233,8 +230,10 @@ static int lock_sign(struct walrus *store)
 {
     char pid[32];
     int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-    int r = os_truncate(store->lock_fd, 0);
-    return r < 0 ? r : os_write(store->lock_fd, pid, (size_t)n, 0, false);
+    /* What is there is not cut off before: on a full disk its place would be gone. */
+    int r = os_write(store->lock_fd, pid, (size_t)n, 0, false);
+    bool full = r == -ENOSPC || r == -EDQUOT; /* then nobody's number stands there */
+    return r < 0 && !full ? r : os_truncate(store->lock_fd, full ? 0 : (uint64_t)n);
 }
 
 /* ------------------------------------------------------------------------------------ SUPER -- */

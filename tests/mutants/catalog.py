@@ -245,7 +245,7 @@ mutant("space-not-allocated", "disk space is taken before a store through the ma
        "engine/space.c",
        "        int r = os_allocate(block->file->fd, base + block->space_end, more);",
        "        int r = os_truncate(block->file->fd, file_size(block->file->store));",
-       "unit faults a_full_ext4_is_enospc_and_taking_makes_room")
+       "unit faults nothing_is_stored_where")
 mutant("fallocate-failure-ignored", "a full disk is met before a store through the mapping is (7.3)",
        "engine/space.c",
        "        if (r < 0)\n"
@@ -253,7 +253,18 @@ mutant("fallocate-failure-ignored", "a full disk is met before a store through t
        "        block->space_end = (uint32_t)space;",
        "        r = 0;\n"
        "        block->space_end = (uint32_t)space;",
-       "unit faults a_full_ext4_is_enospc_and_taking_makes_room")
+       "unit faults nothing_is_stored_where")
+mutant("fault-said-before-a-write", "a store that faults although its space is there is made by a write",
+       "engine/append.c",
+       "    if (r == -EIO && !durable && block_may_write(tail->block)) {",
+       "    if (false) {",
+       "unit regressions a_store_that_faults")
+mutant("lock-cut-before-it-is-written", "a full disk keeps no store from being opened for the number in its lock",
+       "engine/walrus.c",
+       "    int r = os_write(store->lock_fd, pid, (size_t)n, 0, false);\n",
+       "    int r = os_truncate(store->lock_fd, 0);\n"
+       "    if (r == 0)\n        r = os_write(store->lock_fd, pid, (size_t)n, 0, false);\n",
+       "unit regressions a_full_disk_does_not_keep")
 mutant("fault-not-guarded", "SIGBUS on a mapping costs one request",
        "engine/base/guard.c",
        "    if (frame && info->si_code > 0 &&",

@@ -270,6 +270,27 @@ Test(faults, failed_allocations_are_reported_as_they_are_and_change_nothing)
     faultos_remove();
 }
 
+Test(faults, nothing_is_stored_where_disk_space_cannot_be_taken)
+{
+    uint64_t count = 1;
+    int rc;
+
+    faultos_install();
+    rig_open(&s);
+    rig_append(&s, "t", 0, 5000);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_ALLOCATE, .nth = 1, .error = ENOSPC, .forever = true, .file = "wal_*"});
+    while ((rc = rig_try_append(&s, "t", count, 5000)) == 0)
+        CHECK(++count * 5000 <= RIG_BLOCK_SIZE);
+    CHECK_INT(rc, -ENOSPC);
+    CHECK_INT(rig_try_append(&s, "t", count, 200000), -ENOSPC);
+    faultos_disarm();
+    rig_append(&s, "t", count, 5000);
+    rig_expect_many(&s, "t", 0, count + 1, 5000);
+    rig_close(&s);
+    faultos_remove();
+}
+
 /* -------------------------------------------------------------------------------- failing disks --
  */
 

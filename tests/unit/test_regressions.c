@@ -4,9 +4,12 @@
  * shortest story that shows it.
  */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "faultos.h"
@@ -271,4 +274,66 @@ Test(regressions, a_store_whose_registry_could_not_be_synced_is_not_closed_as_cl
     rig_open(&s);
     CHECK_INT(rig_reports(&s, WALRUS_ERROR), errors); /* nothing is wrong with what is there */
     rig_expect(&s, "t", 0, 100);
+}
+
+/* ------------------------------------------------------------------------------- a full disk -- */
+
+/* Where the process has the file of that name mapped. */
+static char *mapping_of(const char *name)
+{
+    char line[1024];
+    void *start = NULL;
+    FILE *maps = fopen("/proc/self/maps", "r");
+
+    CHECK(maps != NULL);
+    while (start == NULL && fgets(line, sizeof(line), maps) != NULL)
+        if (strstr(line, name) != NULL)
+            CHECK_INT(sscanf(line, "%p", &start), 1);
+    fclose(maps);
+    CHECK(start != NULL);
+    return start;
+}
+
+Test(regressions, a_store_that_faults_although_its_space_is_there_is_made_by_a_write)
+{
+    char path[RIG_DIR_SIZE * 2];
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    snprintf(path, sizeof(path), "%s/wal_0001.log", s.dir);
+    char *page = mapping_of(path) + 65536;
+    int file = open(path, O_RDWR | O_CLOEXEC), empty = memfd_create("empty", MFD_CLOEXEC);
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_FIXED;
+    CHECK(mmap(page, 4096, prot, flags, empty, 0) == page); /* any touch of it is SIGBUS */
+    rig_append(&s, "t", 1, 100);
+    CHECK_INT(rig_try_batch(&s, "t", 2, 3, 100), 0);
+    CHECK(mmap(page, 4096, prot, flags, file, 65536) == page);
+    close(empty);
+    close(file);
+    rig_expect_many(&s, "t", 0, 5, 100);
+}
+
+Test(regressions, a_full_disk_does_not_keep_a_store_from_being_opened_for_the_number_in_its_lock)
+{
+    char path[RIG_DIR_SIZE * 2];
+    struct stat before, after;
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    rig_close(&s);
+    snprintf(path, sizeof(path), "%s/LOCK", s.dir);
+    CHECK_INT(stat(path, &before), 0);
+    faultos_install();
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_WRITE, .nth = 1, .error = EIO, .file = "LOCK"});
+    CHECK_INT(rig_try_open(&s), -EIO);
+    CHECK_INT(stat(path, &after), 0);
+    CHECK_INT(after.st_size, before.st_size); /* its place was not given up before */
+    faultos_disarm();
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_WRITE, .nth = 1, .error = ENOSPC, .file = "LOCK"});
+    rig_open(&s);
+    rig_expect(&s, "t", 0, 100);
+    rig_close(&s);
+    faultos_remove();
 }
