@@ -168,6 +168,7 @@ enum ctl_result command_dump(struct ctl *ctl, int argc, char **argv)
     struct walrus_options options = {.key = ctl->key,
                                      .read_only = true,
                                      .must_exist = true,
+                                     .force = true,
                                      .report = ctl_report,
                                      .report_arg = ctl};
     int r = walrus_open(ctl_store(ctl, argv[optind]), &options, &d.store);

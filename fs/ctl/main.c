@@ -90,6 +90,8 @@ enum ctl_result ctl_fail(struct ctl *ctl, int error, const char *format, ...)
     va_end(args);
     if (error == -EPROTONOSUPPORT)
         fputs(": it was written by a newer version", stderr);
+    else if (error == -EMEDIUMTYPE)
+        fputs(": it lies on a network or FUSE filesystem", stderr);
     else if (error == -ENOTCONN)
         fputs(": a dead daemon left its mount there; remove it with fusermount3 -u", stderr);
     else if (error)
@@ -107,7 +109,8 @@ const char *ctl_store(struct ctl *ctl, const char *path)
 void ctl_report(void *arg, const struct walrus_report *event)
 {
     struct ctl *ctl = arg;
-    if (event->level > WALRUS_WARNING)
+    /* Where a store lies is of interest if it cannot be opened there, and ctl_fail() says it then. */
+    if (event->level > WALRUS_WARNING || event->error == EMEDIUMTYPE)
         return;
     ctl_progress_end(ctl);
     fprintf(stderr, "walrusctl %s: %s%s%s\n", ctl->command->name, event->topic ? event->topic : "",

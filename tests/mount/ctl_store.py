@@ -96,6 +96,7 @@ def _(m):
         assert f"unmount it first, with fusermount3 -u -- {m.path}" in told(command, m.store), command
     for command in ("verify", "repair", "dump"):
         assert f"give the store that is mounted there, {m.store}" in told(command, m.path), command
+    equal(told("dump", m.path).count("\n"), 1, "lines about dump of a mountpoint")
     for command in ("verify", "repair", "dump", "status", "top"):
         assert f"there is no store in {m.work}" in told(command, m.work), command
         assert "No such file" in told(command, m.store + "/nowhere"), command
