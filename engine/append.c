@@ -64,9 +64,8 @@ int append_allocate_locked(struct walrus_topic *topic, struct block *block, uint
 
 static int file_sync(struct file *file)
 {
-    struct durable_ticket ticket;
-    durable_begin(&file->durable, &ticket);
-    return durable_end(&file->durable, &ticket, os_fdatasync(file->fd));
+    const struct durable_view *view = durable_begin(&file->durable);
+    return durable_end(&file->durable, view, os_fdatasync(view->fd));
 }
 
 /*

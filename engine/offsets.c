@@ -34,7 +34,8 @@
 #define TMP_NAME       NAME ".tmp"
 #define EXTENT_SIZE    65536u
 #define EXTENT_SLOTS   64u
-#define COPY_OFF       32768u              /* from a slot's first copy to its second */
+#define PAGE_SLOTS     8u     /* of 4096 bytes; an extent has as many pages for each copy */
+#define COPY_OFF       32768u /* from a slot's first copy to its second */
 #define FILE_SIZE_MAX  ((uint64_t)1 << 30) /* bounds what opening a hostile file costs */
 #define SLOT_COUNT_MAX ((uint32_t)(FILE_SIZE_MAX / EXTENT_SIZE * EXTENT_SLOTS))
 #define WINDOW_SIZE    (16u * EXTENT_SIZE)    /* read at once */
@@ -68,7 +69,7 @@ struct offsets {
     struct cond grown;
     struct slot *slots;  /* GUARDED */
     uint32_t slot_count; /* GUARDED; a multiple of EXTENT_SLOTS */
-    uint32_t free_hint;  /* GUARDED: every slot below is used */
+    uint32_t free_hint;  /* GUARDED: place in turn; every slot in one before it is used */
     bool growing;        /* GUARDED: a thread makes the file longer */
 
     /* What was read: not guarded, nobody writes it between offsets_open and offsets_loaded. */
@@ -272,6 +273,8 @@ static int offsets_start(struct offsets *offsets, int dirfd)
     r = file_open(offsets, dirfd);
     if (r == -ENOENT)
         r = offsets->read_only ? 0 : file_make(offsets, dirfd);
+    if (r == 0 && offsets->fd >= 0)
+        durable_attach(&offsets->durable, dirfd, NAME, offsets->fd, NULL, 0);
     if (r < 0 || offsets->slot_count == 0)
         return r;
     offsets->slots = calloc(offsets->slot_count, sizeof(*offsets->slots));
@@ -315,11 +318,11 @@ void offsets_close(struct offsets *offsets)
 {
     if (offsets == NULL)
         return;
+    durable_fini(&offsets->durable);
     (void)os_close(offsets->fd);
     offsets_loaded(offsets);
     free(offsets->slots);
     lock_fini(&offsets->lock);
-    durable_fini(&offsets->durable);
     free(offsets);
 }
 
@@ -386,20 +389,20 @@ void offsets_loaded(struct offsets *offsets)
  */
 
 /* Tells `durable` how a write and its sync went, and reports the failure where it arose. */
-static int sync_end(struct offsets *offsets, struct durable_ticket *ticket, int result,
+static int sync_end(struct offsets *offsets, const struct durable_view *view, int result,
                     const char *what)
 {
     if (result < 0)
         report(&offsets->reporter, WALRUS_ERROR, result, NULL,
                NAME ": %s failed; no offset can be stored until the store is opened anew", what);
-    return durable_end(&offsets->durable, ticket, result);
+    return durable_end(&offsets->durable, view, result);
 }
 
 /* Writes the copy that is not the newest one, and makes it the newest.  An owner's first value goes
  * into both: from then on one bad sector never costs more than the last step. */
 static int slot_write(struct offsets *offsets, uint32_t slot_idx, const struct offset_value *value)
 {
-    struct durable_ticket ticket;
+    const struct durable_view *view;
     struct format_slot raw;
     struct slot slot;
     int r = offsets_error(offsets);
@@ -415,9 +418,9 @@ static int slot_write(struct offsets *offsets, uint32_t slot_idx, const struct o
     slot.generation++;
     format_slot_encode(&raw, value, slot.generation,
                        format_seed_slot(offsets->uuid, slot_idx, slot.newest));
-    durable_begin(&offsets->durable, &ticket);
-    r = os_write(offsets->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), true);
-    r = sync_end(offsets, &ticket, r, "storing an offset");
+    view = durable_begin(&offsets->durable);
+    r = os_write(view->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), true);
+    r = sync_end(offsets, view, r, "storing an offset");
     if (r < 0)
         return r;
 
@@ -464,7 +467,7 @@ static int file_grow(struct offsets *offsets, uint32_t from, uint32_t count)
 {
     uint64_t off = (uint64_t)from / EXTENT_SLOTS * EXTENT_SIZE;
     uint64_t size = (uint64_t)count / EXTENT_SLOTS * EXTENT_SIZE;
-    struct durable_ticket ticket;
+    const struct durable_view *view;
     int r;
 
     /* Written, not merely allocated: a store into space that was never written is half as fast. */
@@ -473,10 +476,10 @@ static int file_grow(struct offsets *offsets, uint32_t from, uint32_t count)
         no_matter(os_truncate(offsets->fd, off)); /* a rest is rounded up at the next start */
         return r;
     }
-    durable_begin(&offsets->durable, &ticket);
+    view = durable_begin(&offsets->durable);
     if (r == 0)
-        r = os_fdatasync(offsets->fd);
-    return sync_end(offsets, &ticket, r, "growing the file");
+        r = os_fdatasync(view->fd);
+    return sync_end(offsets, view, r, "growing the file");
 }
 
 /* Makes the file at least `count` slots long.  Gives the lock up meanwhile. */
@@ -535,6 +538,18 @@ int offsets_claim(struct offsets *offsets, uint32_t slot)
     return r;
 }
 
+/*
+ * The i-th slot in the order in which they are taken: the first of each page, then the second.  The
+ * kernel writes a page once at a time, so groups whose slots share one wait for each other's syncs.
+ * Its own inverse.
+ */
+static uint32_t slot_in_turn(uint32_t i)
+{
+    uint32_t in_extent = i % EXTENT_SLOTS;
+
+    return i - in_extent + in_extent % PAGE_SLOTS * PAGE_SLOTS + in_extent / PAGE_SLOTS;
+}
+
 /* Finds a free slot and marks it. */
 static int take_locked(struct offsets *offsets, uint32_t *ret_slot, bool *ret_stale)
 {
@@ -542,13 +557,14 @@ static int take_locked(struct offsets *offsets, uint32_t *ret_slot, bool *ret_st
         int r;
 
         for (uint32_t i = offsets->free_hint; i < offsets->slot_count; i++) {
-            struct slot *slot = &offsets->slots[i];
+            uint32_t idx = slot_in_turn(i);
+            struct slot *slot = &offsets->slots[idx];
 
             if (slot->used)
                 continue;
             slot->used = true;
             offsets->free_hint = i + 1;
-            *ret_slot = i;
+            *ret_slot = idx;
             *ret_stale = slot->stale;
             return 0;
         }
@@ -568,7 +584,7 @@ static void slot_free(struct offsets *offsets, uint32_t slot, bool stale)
     lock_acquire(&offsets->lock);
     offsets->slots[slot].used = false;
     offsets->slots[slot].stale = stale;
-    offsets->free_hint = MIN(offsets->free_hint, slot);
+    offsets->free_hint = MIN(offsets->free_hint, slot_in_turn(slot));
     lock_release(&offsets->lock);
 }
 
@@ -608,5 +624,5 @@ int offsets_give_back(struct offsets *offsets, uint32_t slot)
 
 int offsets_error(const struct offsets *offsets)
 {
-    return durable_error((struct durable *)&offsets->durable);
+    return durable_error(&offsets->durable);
 }

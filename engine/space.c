@@ -72,10 +72,10 @@ static void file_free(struct file *file)
 {
     if (!file)
         return;
+    durable_fini(&file->durable);
     if (file->map)
         os_unmap(file->map, file_size(file->store));
     os_close(file->fd);
-    durable_fini(&file->durable);
     lock_fini(&file->table_lock);
     free(file);
 }
@@ -127,6 +127,14 @@ static int file_header_read(struct walrus *store, struct file *file, const uint8
     return -EBADMSG;
 }
 
+static int file_map(struct walrus *store, struct file *file, const char *name)
+{
+    int r = os_map(file->fd, file_size(store), !store->read_only, &file->map);
+    if (r == 0)
+        durable_attach(&file->durable, store->dirfd, name, file->fd, file->map, file_size(store));
+    return r;
+}
+
 /* Opens, checks the length and maps. */
 static int file_attach(struct walrus *store, struct file *file, const char *name)
 {
@@ -151,7 +159,7 @@ static int file_attach(struct walrus *store, struct file *file, const char *name
                 return r;
         }
     }
-    return os_map(file->fd, file_size(store), !store->read_only, &file->map);
+    return file_map(store, file, name);
 }
 
 int space_file_open(struct walrus *store, uint32_t number, uint8_t *ret_meta,
@@ -243,7 +251,7 @@ static int file_create_locked(struct walrus *store)
         file_free(file);
         return r;
     }
-    r = os_map(file->fd, file_size(store), true, &file->map);
+    r = file_map(store, file, name);
     if (r < 0) {
         int ignored = os_unlink(store->dirfd, name); /* an empty file, found at the next start */
         (void)ignored;
@@ -457,11 +465,10 @@ int block_table_activate(struct block *block)
 
 static int table_sync(struct file *file)
 {
-    struct durable_ticket ticket;
-    durable_begin(&file->durable, &ticket);
+    const struct durable_view *view = durable_begin(&file->durable);
     return durable_end(
-        &file->durable, &ticket,
-        os_msync(file->map, FORMAT_TABLE_OFF(0), FORMAT_HEADER_OFF(1) - FORMAT_TABLE_OFF(0)));
+        &file->durable, view,
+        os_msync(view->map, FORMAT_TABLE_OFF(0), FORMAT_HEADER_OFF(1) - FORMAT_TABLE_OFF(0)));
 }
 
 int block_table_settle(struct file *file, struct block **blocks, size_t count)
@@ -583,6 +590,10 @@ void space_tend(struct walrus *store)
 {
     struct space *space = &store->space;
     lock_acquire(&space->lock);
+    LIST_FOR_EACH(node, &space->files)
+    {
+        durable_trim(&LIST_ENTRY(node, struct file, node)->durable);
+    }
     if (space->free_count == 0) {
         int r = file_create_locked(store);
         if (r < 0) /* the next append that needs a block tries again, and says so to its caller */

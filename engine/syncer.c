@@ -116,10 +116,9 @@ static int flush_file(struct file *file, struct flush_item *items, size_t count)
     uint64_t off = block_file_off(items[0].block) + items[0].block->synced_end;
     uint64_t end = block_file_off(items[0].block) + items[0].upto.used;
     if (r == 0 && (count > 1 || end > off)) {
-        struct durable_ticket ticket;
-        durable_begin(&file->durable, &ticket);
-        r = durable_end(&file->durable, &ticket,
-                        count > 1 ? os_fdatasync(file->fd) : os_msync(file->map, off, end - off));
+        const struct durable_view *view = durable_begin(&file->durable);
+        r = durable_end(&file->durable, view,
+                        count > 1 ? os_fdatasync(view->fd) : os_msync(view->map, off, end - off));
     }
     count_sync(store, monotonic_ns() - began);
     if (r < 0 && (!may_retry(r) || durable_error(&file->durable))) {

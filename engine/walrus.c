@@ -567,9 +567,8 @@ static int close_blocks(struct walrus *store)
     LIST_FOR_EACH(node, &store->space.files)
     {
         struct file *file = LIST_ENTRY(node, struct file, node);
-        struct durable_ticket ticket;
-        durable_begin(&file->durable, &ticket);
-        int one = durable_end(&file->durable, &ticket, os_fdatasync(file->fd));
+        const struct durable_view *view = durable_begin(&file->durable);
+        int one = durable_end(&file->durable, view, os_fdatasync(view->fd));
         r = r < 0 ? r : one;
     }
     return r;

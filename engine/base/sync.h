@@ -38,7 +38,7 @@ enum lock_rank {
     LOCK_SPACE,           /* files and free blocks */
     LOCK_TABLE,           /* block table of a file */
     LOCK_SLOTS,           /* slots of the offset file */
-    LOCK_DURABLE,         /* tickets of syncs of a file */
+    LOCK_DURABLE,         /* which descriptions of a file have a sync running */
     LOCK_DIRTY,           /* list of topics to sync */
     LOCK_KEEPER,          /* work for the background thread */
     LOCK_WATCH,           /* armed watches */

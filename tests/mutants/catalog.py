@@ -97,8 +97,8 @@ mutant("clean-after-failed-sync", "a store whose sync failed does not say that i
        "unit faults with_fsync_each_a_failed_sync_fails_the_append")
 mutant("close-does-not-sync-tables", "what close notes in the block tables is durable before the clean mark",
        "engine/walrus.c",
-       "        int one = durable_end(&file->durable, &ticket, os_fdatasync(file->fd));",
-       "        int one = durable_end(&file->durable, &ticket, 0);",
+       "        int one = durable_end(&file->durable, view, os_fdatasync(view->fd));",
+       "        int one = durable_end(&file->durable, view, 0);",
        "crash 3000")
 
 # ---------------------------------------------------------------------------------- block tables
@@ -191,13 +191,13 @@ mutant("epoch-without-generation", "epochs lie above those of an earlier opening
 
 mutant("data-not-synced", "what is reported durable was synced",
        "engine/syncer.c",
-       "count > 1 ? os_fdatasync(file->fd) : os_msync(file->map, off, end - off));",
+       "count > 1 ? os_fdatasync(view->fd) : os_msync(view->map, off, end - off));",
        "0);",
        "unit weaknesses_life an_offset_is_never_ahead_of_the_data_that_it_counts")
 mutant("data-synced-in-one-block", "a flush syncs all blocks that it covers",
        "engine/syncer.c",
-       "count > 1 ? os_fdatasync(file->fd) : os_msync(file->map, off, end - off));",
-       "os_msync(file->map, off, end > off ? end - off : 1));",
+       "count > 1 ? os_fdatasync(view->fd) : os_msync(view->map, off, end - off));",
+       "os_msync(view->map, off, end > off ? end - off : 1));",
        "crash 3000")
 mutant("sync-failure-ignored", "a failed sync of data is an error",
        "engine/syncer.c",
@@ -209,11 +209,21 @@ mutant("sync-failure-retried", "a sync that failed is never repeated as proof",
        "    bool failed = atomic_load(&durable->error) != 0;\n    lock_release(&durable->lock);",
        "    bool failed = atomic_load(&durable->error) != 0;\n    atomic_store(&durable->error, 0);\n    lock_release(&durable->lock);",
        "unit durable no_sync_succeeds_after_a_failed_one")
-mutant("sync-failure-not-shared", "a sync counts when all that overlapped it were good",
+mutant("sync-failure-not-shared", "a failure by one view of a file is that of the file",
        "engine/durable.c",
-       "    while (atomic_load(&durable->error) == 0 && durable_runs_below_locked(durable, limit))\n        cond_wait(&durable->cond, &durable->lock);",
-       "    (void)limit;\n    (void)durable_runs_below_locked;",
-       "unit durable it_makes_no_difference_which_of_the_two_began_first")
+       "    bool failed = atomic_load(&durable->error) != 0;",
+       "    bool failed = result != 0;",
+       "unit durable a_failure_of_one_view_is_that_of_the_file")
+mutant("sync-view-shared", "each sync has an open file description to itself: the kernel tells each of an error once",
+       "engine/durable.c",
+       "    view->busy = true;",
+       "    view->busy = view != durable->views;",
+       "unit durable no_two_syncs_share_a_description")
+mutant("sync-view-used-at-once", "a new view counts only after the first one was told of what came before",
+       "engine/durable.c",
+       "    durable->opened = true;",
+       "    lock_acquire(&durable->lock);\n    durable->count++;\n    cond_broadcast(&durable->cond);\n    lock_release(&durable->lock);",
+       "unit durable a_new_view_is_used_only_after_the_first_one_has_synced_once_more")
 mutant("sync-failure-kept-from-others", "every topic with data in a file whose sync failed refuses appends",
        "engine/syncer.c",
        "        sync_file_failed(store, file, r);",
@@ -275,8 +285,8 @@ mutant("fault-not-guarded", "SIGBUS on a mapping costs one request",
 
 mutant("offset-not-synced", "an offset is durable when it is called stored",
        "engine/offsets.c",
-       "    r = os_write(offsets->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), true);",
-       "    r = os_write(offsets->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), false);",
+       "    r = os_write(view->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), true);",
+       "    r = os_write(view->fd, &raw, sizeof(raw), slot_off(slot_idx, slot.newest), false);",
        "unit offsets are_stored_with_one_durable_write_and_nothing_else")
 mutant("offset-before-data", "an offset is stored only up to what is durable (7.7)",
        "engine/group.c",
@@ -305,13 +315,13 @@ mutant("offset-name-not-synced", "the name of the offset file is durable before 
        "unit offsets are_synced_before_and_after_the_file_gets_its_name")
 mutant("offset-extent-not-synced", "an extent is durable before a slot in it is used",
        "engine/offsets.c",
-       "    durable_begin(&offsets->durable, &ticket);\n    if (r == 0)\n        r = os_fdatasync(offsets->fd);",
-       "    durable_begin(&offsets->durable, &ticket);",
+       "    if (r == 0)\n        r = os_fdatasync(view->fd);",
+       "",
        "unit offsets grow_by_extents_that_are_durable_before_a_slot_is_taken")
 mutant("offset-failure-retried", "a store of an offset that failed is final",
        "engine/offsets.c",
-       "    return durable_end(&offsets->durable, ticket, result);",
-       "    int r = durable_end(&offsets->durable, ticket, 0);\n    return result < 0 ? result : r;",
+       "    return durable_end(&offsets->durable, view, result);",
+       "    int r = durable_end(&offsets->durable, view, 0);\n    return result < 0 ? result : r;",
        "unit offsets take_a_failed_store_for_final")
 mutant("offset-slot-not-cleared", "a removed group's slot is cleared before another gets it (7.9)",
        "engine/offsets.c",

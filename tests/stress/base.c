@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * base.c - many threads in ranked locks, durable tickets and faulting guarded accesses at once.
+ * base.c - many threads in ranked locks, syncs of one file and faulting guarded accesses at once.
  *
  * For the thread sanitizer, which sees here every pairing that engine/base and durable.c allow.
  * Exits with 0 when every fault became -EIO, every sync succeeded and no increment was lost.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -29,14 +30,15 @@ static void *run(void *arg)
 {
     uintptr_t bad = 0;
     uint8_t bytes[16];
-    struct durable_ticket ticket;
 
     (void)arg;
     for (int i = 0; i < ROUND_COUNT; i++) {
-        durable_begin(&durable, &ticket);
+        const struct durable_view *view = durable_begin(&durable);
         if (i % 8 == 0)
             sched_yield();
-        bad += durable_end(&durable, &ticket, 0) != 0;
+        bad += durable_end(&durable, view, 0) != 0;
+        if (i % 512 == 0)
+            durable_trim(&durable);
         bad += guard_copy(bytes, present + PAGE_SIZE, sizeof(bytes)) != -EIO;
         bad += guard_copy(bytes, present, sizeof(bytes)) != 0;
         lock_acquire(&lock);
@@ -53,13 +55,14 @@ int main(void)
     uintptr_t bad = 0;
 
     int fd = mkstemp(name);
-    if (fd < 0 || unlink(name) != 0 || ftruncate(fd, 2 * PAGE_SIZE) != 0)
+    if (fd < 0 || ftruncate(fd, 2 * PAGE_SIZE) != 0)
         return 1;
     present = mmap(NULL, 2 * PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
     if (present == MAP_FAILED || ftruncate(fd, PAGE_SIZE) != 0)
         return 1;
     guard_install();
     durable_init(&durable);
+    durable_attach(&durable, AT_FDCWD, name, fd, NULL, 0);
     lock_init(&lock, LOCK_LEAF);
 
     for (int i = 0; i < THREAD_COUNT; i++)
@@ -71,9 +74,12 @@ int main(void)
             return 1;
         bad += (uintptr_t)result;
     }
+    uint32_t views = durable.count;
     durable_fini(&durable);
+    if (unlink(name) != 0)
+        return 1;
     lock_fini(&lock);
-    fprintf(stderr, "%ju wrong results, %ju of %d rounds\n", (uintmax_t)bad, (uintmax_t)total,
-            THREAD_COUNT * ROUND_COUNT);
+    fprintf(stderr, "%ju wrong results, %ju of %d rounds, %u views of the file\n", (uintmax_t)bad,
+            (uintmax_t)total, THREAD_COUNT * ROUND_COUNT, views);
     return bad == 0 && total == THREAD_COUNT * ROUND_COUNT ? 0 : 1;
 }

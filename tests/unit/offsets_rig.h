@@ -93,6 +93,12 @@ static inline uint32_t take(void)
     return slot;
 }
 
+/* The slot that is taken i-th: the first of each page of 8, then the second. */
+static inline uint32_t in_turn(uint32_t i)
+{
+    return i / 64 * 64 + i % 8 * 8 + i % 64 / 8;
+}
+
 static inline enum offsets_slot_state state(uint32_t slot)
 {
     struct offset_value value;
