@@ -362,13 +362,26 @@ static int super_open(struct walrus *store)
     return r < 0 ? r : super_read(store);
 }
 
+static int super_probe(struct walrus *store, bool *ret_missing)
+{
+    int fd = os_open(store->dirfd, "SUPER", O_RDONLY | O_NOFOLLOW, 0);
+    if (fd < 0 && fd != -ENOENT)
+        return fd;
+    os_close(fd);
+    *ret_missing = fd == -ENOENT;
+    return 0;
+}
+
 /* Whether a directory without SUPER may become a store: it must hold nothing. */
 static int directory_check_empty(struct walrus *store)
 {
-    bool rust = false;
+    bool rust = false, missing = false;
     int strangers = recover_strangers(store, &rust);
     if (strangers <= 0)
         return strangers;
+    int r = super_probe(store, &missing);
+    if (r < 0 || !missing) /* somebody makes a store at this moment: the lock decides */
+        return r;
     report(
         &store->reporter, WALRUS_ERROR, -ENOTEMPTY, NULL,
         rust ? "the directory belongs to the Rust engine Walrus, whose files this engine does not "
@@ -380,20 +393,12 @@ static int directory_check_empty(struct walrus *store)
 /* Finds or makes the store in its directory, and locks it. */
 static int store_enter(struct walrus *store)
 {
-    struct stat st;
+    bool fresh = false;
     int r = filesystem_check(store);
+    if (r == 0)
+        r = super_probe(store, &fresh);
     if (r < 0)
         return r;
-    int probe = os_open(store->dirfd, "SUPER", O_RDONLY | O_NOFOLLOW, 0);
-    bool fresh = probe == -ENOENT;
-    if (probe < 0 && !fresh)
-        return probe;
-    if (probe >= 0) {
-        r = os_fstat(probe, &st);
-        os_close(probe);
-        if (r < 0)
-            return r;
-    }
     if (fresh && (store->read_only || store->options.must_exist))
         return -ENOENT;
     r = fresh ? directory_check_empty(store) : 0;
@@ -401,6 +406,8 @@ static int store_enter(struct walrus *store)
         r = filesystem_prepare(store);
     if (r == 0)
         r = lock_take(store);
+    if (r == 0 && fresh) /* or somebody made it, used it and closed it before we had the lock */
+        r = super_probe(store, &fresh);
     if (r == 0 && fresh)
         r = super_create(store);
     if (r == 0)

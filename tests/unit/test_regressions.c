@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "faultos.h"
+#include "os.h"
 #include "powercut.h"
 #include "rig.h"
 
@@ -274,6 +275,46 @@ Test(regressions, a_store_whose_registry_could_not_be_synced_is_not_closed_as_cl
     rig_open(&s);
     CHECK_INT(rig_reports(&s, WALRUS_ERROR), errors); /* nothing is wrong with what is there */
     rig_expect(&s, "t", 0, 100);
+}
+
+/* ------------------------------------------------------------------------- two at one time -- */
+
+static const char
+    *overtaken_at; /* the name at whose opening somebody else is quicker; NULL: none */
+
+/* Somebody makes the store, stores an entry and closes it, just before the file is opened here. */
+static int overtaken_openat(int dirfd, const char *name, int flags, mode_t mode)
+{
+    if (overtaken_at != NULL && strcmp(name, overtaken_at) == 0) {
+        struct walrus *other;
+        overtaken_at = NULL;
+        CHECK_INT(walrus_open(s.dir, &s.options, &other), 0);
+        CHECK_INT(walrus_append(other, "t", "theirs", 6), 0);
+        CHECK_INT(walrus_close(other), 0);
+    }
+    return os_system.openat(dirfd, name, flags, mode);
+}
+
+Test(regressions, who_is_overtaken_while_making_a_store_uses_the_one_that_was_made)
+{
+    static const char *const names[] = {".", "LOCK"};
+    struct os_ops ops = os_system;
+    struct walrus_entry entry;
+
+    ops.openat = overtaken_openat;
+    os = &ops;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        overtaken_at = names[i];
+        rig_open(&s);
+        CHECK(overtaken_at == NULL);
+        CHECK_INT(walrus_read_next(s.walrus, "t", &entry), 0);
+        CHECK(entry.size == 6 && memcmp(entry.data, "theirs", 6) == 0);
+        free(entry.data);
+        CHECK_INT(rig_reports(&s, WALRUS_ERROR), 0);
+        rig_fini(&s);
+        setup();
+    }
+    os = &os_system;
 }
 
 /* ------------------------------------------------------------------------------- a full disk -- */
