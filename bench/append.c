@@ -22,7 +22,8 @@
 
 #define THREADS     10u
 #define TOPICS      1000u
-#define RECORD_SIZE 40u /* the engine's header */
+#define RECORD_SIZE 40u     /* the engine's header */
+#define WARM_SIZE   524288u /* that a topic is given before: it takes space as at full rate then */
 
 struct shape {
     unsigned threads;
@@ -173,6 +174,10 @@ static void engine_run(void *arg, const struct bench_options *options, struct be
         BENCH_OK(walrus_topic_create(store, name, NULL, NULL, &engine.topics[i]));
         /* The first block of a topic is entered durably, once in its life. */
         BENCH_OK(walrus_topic_append(engine.topics[i], &first, 1, NULL, NULL));
+    }
+    for (size_t n = 0; n < count * (WARM_SIZE / LOAD_SIZE_MAX); n++) {
+        struct iovec warm = {source[n % 64], LOAD_SIZE_MAX};
+        BENCH_OK(walrus_topic_append(engine.topics[n % count], &warm, 1, NULL, NULL));
     }
     load_run(options, shape->threads, engine_step, &engine, false, ret);
     for (size_t i = 0; i < count; i++)
