@@ -339,8 +339,8 @@ static int append_measure(const struct iovec *entries, size_t count, uint64_t *r
 
 /*
  * Where the record will go is in no cache when many topics take turns.  It is asked for before the
- * checksum is taken, and comes meanwhile: under the lock, whose release waits for all stores, each
- * line of it would be waited for.
+ * clock is read and the checksum taken, and comes meanwhile: under the lock, whose release waits for
+ * all stores, each line of it would be waited for.
  */
 static void append_prefetch(const struct walrus_topic *topic, uint64_t size)
 {
@@ -356,6 +356,7 @@ int walrus_topic_append(struct walrus_topic *topic, const struct iovec *entries,
     int r = append_measure(entries, count, &size);
     if (r < 0)
         return r;
+    append_prefetch(topic, size);
     struct walrus *store = topic->store;
     if (store->read_only)
         return -EROFS;
@@ -369,10 +370,8 @@ int walrus_topic_append(struct walrus_topic *topic, const struct iovec *entries,
     if (count > 0 && size > store->super.block_size) {
         r = stage_append(topic, entries, count, a.time_ns, a.now_ns, &first);
     } else {
-        if (count > 0) { /* before the lock: most appends have one entry */
-            append_prefetch(topic, size);
+        if (count > 0) /* before the lock: most appends have one entry */
             a.first_crc = crc32c(0, entries[0].iov_base, entries[0].iov_len);
-        }
         lock_acquire(&topic->append_lock);
         r = append_check_locked(topic);
         if (r == 0 && count > 0)
