@@ -10,7 +10,7 @@
  *     ... open a store, use it, close it ...
  *     sim_record(NULL);
  *
- * The engine is linked with its calls of pthread, of the clock and of the directory led here
+ * The engine is linked with its calls of threads, futexes, clock and directory led here
  * (meson.build); its table of calls on files is sim_ops.  Tests themselves use the real ones.
  *
  * Stores through mappings do not pass by any call: they are found by comparing, at each change and
