@@ -632,6 +632,11 @@ mutant("lock-skipped", "a store has one writer",
        "    if (flock(store->lock_fd, (store->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {",
        "    if (false) {",
        "unit weaknesses_life a_second_opener_is_refused")
+mutant("store-made-twice", "who is overtaken while making a store does not make it again",
+       "engine/walrus.c",
+       "    if (r == 0 && fresh) /* or somebody made it,",
+       "    if (false) /* or somebody made it,",
+       "unit regressions who_is_overtaken")
 mutant("new-file-not-exclusive", "a new log file is a new file",
        "engine/space.c",
        "    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;",
