@@ -190,7 +190,7 @@ def _(m):
     subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O1", "-o", library, os.path.join(HERE, "aborted.c")],
                    check=True)
     m.environment = {"LD_PRELOAD": library}
-    m.start()
+    m.start("-o", "loglevel=warning")
     m.topic().append(b"x")
     m.stop()
     equal(m.stderr(), "", "messages")

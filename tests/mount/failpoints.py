@@ -121,7 +121,6 @@ class Run:
             self.start({})
             self.check(False)
             self.script.finish(self.mount)
-            self.mount.stop()
         finally:
             self.script.close()
             self.mount.kill()
