@@ -221,10 +221,11 @@ static int file_open_tmp(struct walrus *store, const char *tmp)
 {
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
     int r = os_open(store->dirfd, tmp, flags, 0600);
-    if (r != -EEXIST)
-        return r;
-    r = os_unlink(store->dirfd, tmp);
-    return r < 0 ? r : os_open(store->dirfd, tmp, flags, 0600);
+    if (r == -EEXIST) {
+        r = os_unlink(store->dirfd, tmp);
+        r = r < 0 ? r : os_open(store->dirfd, tmp, flags, 0600);
+    }
+    return r == -ENOENT ? -EIO : r; /* the directory was removed; no topic is missing */
 }
 
 static int file_create_locked(struct walrus *store)

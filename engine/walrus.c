@@ -581,6 +581,34 @@ static int close_blocks(struct walrus *store)
     return r;
 }
 
+static bool is_removed(int fd)
+{
+    struct stat st;
+    return os_fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
+/* What was removed under an open store works on to its end, and goes with it: that must be told. */
+static int close_names(struct walrus *store)
+{
+    int r = 0;
+    if (is_removed(store->super_fd)) {
+        report(&store->reporter, WALRUS_ERROR, 0, NULL,
+               "SUPER was removed while the store was open; it cannot be opened any more");
+        r = -EIO;
+    }
+    LIST_FOR_EACH(node, &store->space.files)
+    {
+        struct file *file = LIST_ENTRY(node, struct file, node);
+        if (!is_removed(file->fd))
+            continue;
+        report(&store->reporter, WALRUS_ERROR, 0, NULL,
+               "wal_%04u.log was removed while the store was open; what was stored in it is lost",
+               file->number);
+        r = -EIO;
+    }
+    return r;
+}
+
 int walrus_close(struct walrus *store)
 {
     if (!store)
@@ -591,6 +619,8 @@ int walrus_close(struct walrus *store)
         syncer_stop(store);
         r = walrus_sync(store);
         int one = close_blocks(store);
+        r = r < 0 ? r : one;
+        one = close_names(store);
         r = r < 0 ? r : one;
         /* After a failed sync of these nobody knows what of them is on the disk. */
         if (r == 0)

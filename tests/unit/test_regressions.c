@@ -277,6 +277,22 @@ Test(regressions, a_store_whose_registry_could_not_be_synced_is_not_closed_as_cl
     rig_expect(&s, "t", 0, 100);
 }
 
+Test(regressions, a_log_file_that_was_removed_under_the_store_is_told_when_it_is_closed)
+{
+    char path[RIG_DIR_SIZE * 2];
+
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 3, 100);
+    snprintf(path, sizeof(path), "%s/wal_0001.log", s.dir);
+    CHECK_INT(unlink(path), 0);
+    rig_append_many(&s, "t", 3, 3, 100);
+    rig_expect_many(&s, "t", 0, 6, 100);
+    struct walrus *walrus = s.walrus;
+    s.walrus = NULL;
+    CHECK_INT(walrus_close(walrus), -EIO);
+    CHECK(rig_reported(&s, "wal_0001.log was removed while the store was open"));
+}
+
 /* ------------------------------------------------------------------------- two at one time -- */
 
 static const char
