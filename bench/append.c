@@ -210,5 +210,9 @@ int main(int argc, char **argv)
                                             cases[2].name, BENCH_RATE, 1.4, false});
     bench_ratio(&bench, &(struct bench_aim){9, "append/memcpy-warm-1000-topics", cases[3].name,
                                             cases[4].name, BENCH_RATE, 0.5, false});
+    bench_ratio(&bench, &(struct bench_aim){0, "memcpy-warm/append,processor-time", cases[1].name,
+                                            cases[0].name, BENCH_CPU, 0.35, false});
+    bench_ratio(&bench, &(struct bench_aim){0, "memcpy-warm/append,processor-time,1000-topics",
+                                            cases[4].name, cases[3].name, BENCH_CPU, 0.5, false});
     bench_end(&bench);
 }

@@ -161,5 +161,7 @@ int main(int argc, char **argv)
                                             BENCH_RATE, 0.5, false});
     bench_ratio(&bench, &(struct bench_aim){0, "loop-crc/loop-no-crc", cases[1].name, cases[2].name,
                                             BENCH_RATE, 0.5, false});
+    bench_ratio(&bench, &(struct bench_aim){0, "loop-no-crc/read,processor-time", cases[2].name,
+                                            cases[0].name, BENCH_CPU, 0.5, false});
     bench_end(&bench);
 }
