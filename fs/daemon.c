@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -42,7 +44,7 @@ int daemon_fork(void)
 
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -errno;
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child < 0) {
         int r = -errno;
         close(fds[0]);
@@ -55,9 +57,10 @@ int daemon_fork(void)
     }
     close(fds[0]);
     ready_pipe = fds[1];
-    if (setsid() < 0)
+    /* Who ends the command before the mount works wants none; a recovery comes to its end first. */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || setsid() < 0)
         return -errno;
-    return 0;
+    return getppid() == parent ? 0 : -EINTR; /* or it was ended before that */
 }
 
 void daemon_ready(void)
@@ -66,6 +69,7 @@ void daemon_ready(void)
 
     if (ready_pipe < 0)
         return;
+    (void)prctl(PR_SET_PDEATHSIG, 0); /* the parent ends now; it cannot fail */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)

@@ -11,7 +11,7 @@
 #include "compiler.h"
 
 /* Forks, before any thread is made.  Returns in the child only; the parent waits and exits with the
- * child's code.  -errno: no child was made. */
+ * child's code.  Until daemon_ready() the end of the parent is a SIGTERM.  -errno: no child was made. */
 WALRUS_CHECK int daemon_fork(void);
 /* The child is ready: the parent exits with 0.  Nothing is written to the terminal any more. */
 void daemon_ready(void);

@@ -102,6 +102,28 @@ def _(m):
     assert "recovering" not in m.stderr(), m.stderr()
 
 
+@case("who interrupts the command during a long recovery has no mount afterwards, and no daemon", mounted=False)
+def _(m):
+    disks.need_failpoints()
+    m.start("-o", "block_size=64K,blocks_per_file=1")
+    topic = m.topic()
+    for _ in range(30):
+        topic.append(b"x" * 60000)
+    m.stop()
+    os.unlink(os.path.join(m.store, "LOCK"))
+    command = subprocess.Popen([WALRUSFS, m.store, m.path], env=dict(
+        os.environ, LD_PRELOAD=disks.built("failpoints.so"), WALRUSFS_FAIL="openat:wal:1+:sleep"))
+    lib.until("the recovery", lambda: os.path.exists(os.path.join(m.store, "LOCK")) and
+              lib.read_all(os.path.join(m.store, "LOCK")))
+    pid = int(lib.read_all(os.path.join(m.store, "LOCK")))
+    command.send_signal(signal.SIGINT)
+    equal(command.wait(120), -signal.SIGINT)
+    lib.until("the daemon has ended", lambda: lib.has_ended(pid))
+    assert not os.path.ismount(m.path), "it is mounted"
+    m.start()
+    equal(m.find().status()["entries"], 30)
+
+
 @case("a notify socket in the abstract namespace is served, a path that is none harms nothing", mounted=False)
 def _(m):
     name = f"walrusfs-test-{os.getpid()}"
