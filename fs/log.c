@@ -166,7 +166,8 @@ static void remember_locked(enum walrus_level level, const char *stamp, const ch
 
 void log_write(enum walrus_level level, int error, const char *topic, const char *format, ...)
 {
-    char text[1024], name[NAMES_ESCAPED_SIZE], line[sizeof(text) + sizeof(name) + 128], stamp[40];
+    char text[1024], whole[sizeof(text) + WALRUS_NAME_SIZE_MAX + 128], line[5 * sizeof(whole)];
+    char stamp[40];
     struct tm broken;
     time_t now = time(NULL);
     va_list args;
@@ -174,11 +175,10 @@ void log_write(enum walrus_level level, int error, const char *topic, const char
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (topic != NULL)
-        names_escape(topic, false, name, sizeof(name));
-    snprintf(line, sizeof(line), "%s%s%s%s%s%s", topic != NULL ? "topic " : "",
-             topic != NULL ? name : "", topic != NULL ? ": " : "", text, error != 0 ? ": " : "",
+    snprintf(whole, sizeof(whole), "%s%s%s%s%s%s", topic != NULL ? "topic " : "",
+             topic != NULL ? topic : "", topic != NULL ? ": " : "", text, error != 0 ? ": " : "",
              error != 0 ? strerrordesc_np(error) : "");
+    names_escape(whole, false, line, sizeof(line)); /* names of groups stand in the text, too */
     if (gmtime_r(&now, &broken) == NULL ||
         strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", &broken) == 0)
         stamp[0] = '\0';

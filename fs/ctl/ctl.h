@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "compiler.h"
 #include "walrus.h"
@@ -78,7 +79,7 @@ void ctl_progress_end(struct ctl *ctl);
 /* Prints how many there are of something, with its name for one and for all other numbers. */
 void ctl_print_count(uint64_t count, const char *one, const char *more);
 /* Prints a name of any bytes: what is not printable UTF-8 stands as \xNN. */
-void ctl_print_name(const char *name);
+void ctl_print_name(FILE *out, const char *name);
 
 /* json.c: a JSON value on stdout, piece by piece.  `key` is NULL in arrays, and for the outermost.
  * Bytes that are not UTF-8 stand as \xNN, as they do in the texts of the mount. */

@@ -82,7 +82,7 @@ static void entry_damaged(struct dump *d, const char *topic, uint64_t seq)
     } else if (d->raw) {
         fprintf(stderr, "walrusctl dump: entry %" PRIu64 " is damaged\n", seq);
     } else {
-        ctl_print_name(topic);
+        ctl_print_name(stdout, topic);
         printf(" %" PRIu64 " damaged\n", seq);
     }
 }
@@ -103,7 +103,7 @@ static enum ctl_result dump_entry(struct dump *d, const char *topic, uint64_t se
     } else if (d->raw) {
         fwrite(entry.data, 1, entry.size, stdout);
     } else {
-        ctl_print_name(topic);
+        ctl_print_name(stdout, topic);
         printf(" %" PRIu64 " %" PRIu64 ".%09" PRIu64 " %zu ", entry.seq, entry.time_ns / 1000000000,
                entry.time_ns % 1000000000, entry.size);
         print_data(entry.data, entry.size);

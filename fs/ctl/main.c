@@ -113,8 +113,13 @@ void ctl_report(void *arg, const struct walrus_report *event)
     if (event->level > WALRUS_WARNING || event->error == EMEDIUMTYPE)
         return;
     ctl_progress_end(ctl);
-    fprintf(stderr, "walrusctl %s: %s%s%s\n", ctl->command->name, event->topic ? event->topic : "",
-            event->topic ? ": " : "", event->text);
+    fprintf(stderr, "walrusctl %s: ", ctl->command->name);
+    if (event->topic) {
+        ctl_print_name(stderr, event->topic);
+        fputs(": ", stderr);
+    }
+    ctl_print_name(stderr, event->text); /* names of groups stand in there */
+    fputc('\n', stderr);
 }
 
 void ctl_progress(void *arg, uint64_t done, uint64_t total)
@@ -145,15 +150,15 @@ void ctl_print_count(uint64_t count, const char *one, const char *more)
     printf("%" PRIu64 " %s", count, count == 1 ? one : more);
 }
 
-void ctl_print_name(const char *name)
+void ctl_print_name(FILE *out, const char *name)
 {
     size_t left = strlen(name), size;
     for (; left > 0; name += size, left -= size) {
         size = utf8_size(name, left);
         if (size > 0)
-            fwrite(name, 1, size, stdout);
+            fwrite(name, 1, size, out);
         else
-            printf("\\x%02x", (unsigned char)name[0]);
+            fprintf(out, "\\x%02x", (unsigned char)name[0]);
         size = MAX(size, 1);
     }
 }

@@ -54,7 +54,7 @@ static void damage_text(const struct walrus_damage *damage)
         printf("%s", costs[damage->cost]);
     if (damage->topic) {
         printf(", topic ");
-        ctl_print_name(damage->topic);
+        ctl_print_name(stdout, damage->topic);
     }
     puts(damage->mended ? "; mended" : "");
 }

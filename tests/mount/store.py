@@ -214,6 +214,22 @@ def _(m):
     equal(len(with_index(m, garble)), 10, "entries delivered")
 
 
+@case("names of topics and groups put no lines of their own into messages", allow=".")
+def _(m):
+    name = "a\nwalrusfs: error: forged \x1b[2J"
+    m.topic(name)
+    os.mkdir(m.find(name).file(f"groups/{name}"))
+    m.stop()
+    with open(os.path.join(m.store, INDEX), "r+b") as f:
+        f.write(b"\x5a" * os.path.getsize(f.name))
+    ctl = os.path.join(os.path.dirname(lib.WALRUSFS), "ctl", "walrusctl")
+    told = subprocess.run([ctl, "dump", m.store], stderr=subprocess.PIPE, text=True).stderr
+    m.start()
+    for text in (told, m.stderr(), lib.read_all(os.path.join(m.path, ".walrusfs/errors")).decode()):
+        assert "forged" in text and "\x1b" not in text, text
+        assert not [line for line in text.splitlines() if line.startswith("walrusfs: error: forged")], text
+
+
 @case("one bad copy of an offset is made good by the other", allow=".")
 def _(m):
     def garble(path):
