@@ -45,7 +45,9 @@ static void damage_text(const struct walrus_damage *damage)
     printf(", byte %" PRIu64, damage->off);
     if (damage->size > 0)
         printf(" to %" PRIu64, damage->off + damage->size - 1);
-    printf(": %s; costs ", damage->text);
+    printf(": ");
+    ctl_print_name(stdout, damage->text); /* may hold the name of a group */
+    printf("; costs ");
     if (damage->cost == WALRUS_COST_ENTRIES && damage->end_seq == damage->first_seq + 1)
         printf("entry %" PRIu64, damage->first_seq);
     else if (damage->cost == WALRUS_COST_ENTRIES)

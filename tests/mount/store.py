@@ -223,9 +223,10 @@ def _(m):
     with open(os.path.join(m.store, INDEX), "r+b") as f:
         f.write(b"\x5a" * os.path.getsize(f.name))
     ctl = os.path.join(os.path.dirname(lib.WALRUSFS), "ctl", "walrusctl")
-    told = subprocess.run([ctl, "dump", m.store], stderr=subprocess.PIPE, text=True).stderr
+    told = [subprocess.run([ctl, what, m.store], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+            for what in ("dump", "verify")]
     m.start()
-    for text in (told, m.stderr(), lib.read_all(os.path.join(m.path, ".walrusfs/errors")).decode()):
+    for text in (*told, m.stderr(), lib.read_all(os.path.join(m.path, ".walrusfs/errors")).decode()):
         assert "forged" in text and "\x1b" not in text, text
         assert not [line for line in text.splitlines() if line.startswith("walrusfs: error: forged")], text
 
