@@ -394,7 +394,7 @@ static int rewrite_accepted(struct block *block)
 }
 
 /* Makes the blocks the topic's. */
-static int walk_install(struct walk *w)
+static void walk_install(struct walk *w)
 {
     struct walrus_topic *topic = w->topic;
     struct block *before = NULL;
@@ -405,11 +405,6 @@ static int walk_install(struct walk *w)
         block->space_end = block->alloc_end = (uint32_t)round_up(end, FORMAT_PAGE_SIZE);
         atomic_fetch_add(&topic->disk_bytes, block->space_end);
         topic->last_time_ns = MAX(topic->last_time_ns, block->last_time_ns);
-        if (w->rec->unclean) {
-            int r = rewrite_accepted(block);
-            if (r < 0)
-                return r;
-        }
         if (!block->sealed && !topic->sync_block) {
             topic->sync_block = block_ref(block);
             durable = w->found[i].walk ? block->first_seq + w->found[i].info.count : UINT64_MAX;
@@ -434,7 +429,6 @@ static int walk_install(struct walk *w)
     atomic_store(&topic->durable_seq, MIN(durable, w->seq));
     topic_tail_publish(topic, w->seq, before->first_byte + before->bytes, before,
                        atomic_load(&before->end));
-    return 0;
 }
 
 /* Of two blocks with one place in the topic the later use counts: the other one was dropped, and
@@ -469,8 +463,10 @@ int recover_topic(struct recovery *rec, struct walrus_topic *topic, struct found
         if (found[i].info.used > 0)
             w.proven = MAX(w.proven, found[i].info.first_seq + found[i].info.count);
     int r = walk_blocks(&w);
+    for (size_t i = 0; r == 0 && rec->unclean && i < w.kept; i++)
+        r = rewrite_accepted(w.blocks[i]);
     if (r == 0)
-        r = walk_install(&w);
+        walk_install(&w);
     else
         for (size_t i = 0; i < w.kept; i++)
             free(w.blocks[i]);

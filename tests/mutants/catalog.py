@@ -481,8 +481,8 @@ mutant("offsets-not-rewritten", "after a kill the offsets are made durable befor
        "unit unsynced names_and_offsets")
 mutant("data-not-rewritten", "after a kill what the walk accepted is written once more (7.14)",
        "engine/recover_walk.c",
-       "            int r = rewrite_accepted(block);",
-       "            int r = 0;",
+       "        r = rewrite_accepted(w.blocks[i]);",
+       "        r = 0;",
        "unit unsynced entries_that_a_killed_process_left_are_written")
 mutant("tail-not-zeroed", "what recovery dropped does not come back (7.12)",
        "engine/append.c",
