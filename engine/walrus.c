@@ -198,8 +198,12 @@ static void lock_holder(struct walrus *store)
     ssize_t n = os_read(store->lock_fd, pid, sizeof(pid) - 1, 0);
     pid[n > 0 ? n : 0] = 0;
     pid[strcspn(pid, "\n")] = 0;
-    report(&store->reporter, WALRUS_ERROR, -EBUSY, NULL, "the store is in use by process %s",
-           pid[0] ? pid : "(unknown)");
+    /* Who only reads locks it too, and leaves the number of the last writer there. */
+    long number = strtol(pid, NULL, 10);
+    bool there = number > 0 && (kill((pid_t)number, 0) == 0 || errno == EPERM);
+    report(&store->reporter, WALRUS_ERROR, -EBUSY, NULL, "the store is in use by %s%s",
+           there ? "process " : "a process that only reads it, or cannot be seen from here",
+           there ? pid : "");
 }
 
 static int lock_take(struct walrus *store)

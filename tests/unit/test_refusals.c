@@ -97,6 +97,29 @@ Test(refusals, a_store_opened_twice_in_one_process_is_ebusy)
     rig_expect(&s, "t", 0, 10);
 }
 
+Test(refusals, a_store_that_is_only_read_is_not_said_to_be_in_use_by_a_writer_that_has_ended)
+{
+    struct walrus *reader = NULL;
+    struct walrus_options options = {.read_only = true};
+    char text[32];
+    int status;
+    pid_t pid = fork();
+
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        struct walrus *walrus = NULL;
+        _exit(walrus_open(s.dir, &s.options, &walrus) == 0 && walrus_close(walrus) == 0 ? 0 : 1);
+    }
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(status, 0);
+    CHECK_INT(walrus_open(s.dir, &options, &reader), 0);
+    CHECK_INT(rig_try_open(&s), -EBUSY);
+    snprintf(text, sizeof(text), "process %d", (int)pid);
+    CHECK(!rig_reported(&s, text));
+    CHECK(rig_reported(&s, "a process that only reads it"));
+    CHECK_INT(walrus_close(reader), 0);
+}
+
 Test(refusals, the_lock_goes_with_the_process_that_held_it)
 {
     pid_t pid = fork();
