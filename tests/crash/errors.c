@@ -110,6 +110,29 @@ static void given_back(struct oracle *before, struct oracle *after)
             }
 }
 
+static bool consumed_by_others(const struct oracle_topic *topic, size_t group, uint64_t seq)
+{
+    for (size_t g = 0; g < ORACLE_GROUPS; g++)
+        if (g != group && topic->groups[g].live && !oracle_consumed(topic->groups[g].state[seq]))
+            return false;
+    return true;
+}
+
+/* A group whose making failed may be there when the store is opened anew.  It begins at the oldest
+ * entry of then: what all others had consumed may have been given back by the end of the store. */
+static void made_in_vain(const struct oracle *before, struct oracle *after)
+{
+    for (size_t t = 0; t < ORACLE_TOPICS; t++)
+        for (size_t g = 0; g < ORACLE_GROUPS; g++) {
+            struct oracle_topic *topic = &after->topics[t];
+            if (!before->topics[t].live || before->topics[t].groups[g].live ||
+                !topic->groups[g].live)
+                continue;
+            for (uint64_t seq = 0; seq < topic->count && consumed_by_others(topic, g, seq); seq++)
+                topic->groups[g].state[seq] = ORACLE_GONE;
+        }
+}
+
 static void check(const char *what, const struct oracle *before, const struct oracle *after,
                   bool killed)
 {
@@ -199,6 +222,7 @@ static bool program_faulty(void)
     CHECK(given != NULL);
     *given = after;
     given_back(&before, given);
+    made_in_vain(&before, given);
     check("closed", &before, given, true);
     cuts_check(&disk, &log, moment, &before, &after);
     free(given);
