@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Where a store may live: on btrfs without copy on write, on tmpfs with a warning, on FUSE and the network not at all, on a
+"""Where a store may live: on btrfs without copy on write, full too, on tmpfs with a warning, on FUSE and the network not at all, on a
 filesystem that is read-only only to be read."""
 
 import errno
@@ -59,6 +59,30 @@ def _(m):
             if name not in ("LOCK", "SUPER"):
                 assert flags_of(os.path.join(m.store, name)) & NOCOW, f"{name} is copied on write"
         assert flags_of(m.store) & NOCOW, "the directory is not marked"
+        m.stop()
+    finally:
+        m.kill()
+        disk.remove()
+
+
+@case("on a full btrfs appends go on into the space that was taken, also across pages, and end with ENOSPC", mounted=False)
+def _(m):
+    disk = lives_on(m, "btrfs")
+    try:
+        t, count = m.topic("fresh"), 1
+        t.append(b"%04d" % 0 * 300)  # takes space ahead
+        filler = disks.fill(disk, 0)
+        with fails_with(errno.ENOSPC):
+            while count < 10_000:
+                t.append(b"%04d" % count * 300)
+                count += 1
+        assert count > 10, f"there was space for {count}"
+        os.unlink(filler)
+        m.kill()
+        m.start()
+        t = m.find("fresh")
+        for i in range(count):
+            equal(t.next(), b"%04d" % i * 300)
         m.stop()
     finally:
         m.kill()
