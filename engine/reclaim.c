@@ -12,7 +12,8 @@
  * queue that is kept empty gives back its space too.
  *
  * Threads: the keeper frees, nobody waits for it.  Failure: a block that cannot be marked free
- * stays out of use (space.c).
+ * stays out of use (space.c), and the blocks behind it stay too: it is there again when the store is
+ * opened anew, and what was missing between it and the others would be a loss.
  */
 #include "store.h"
 
@@ -137,7 +138,7 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, boo
 static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
 {
     bool any = false;
-    for (;;) {
+    while (removed || !topic->stuck) {
         bool early = false;
         lock_acquire(&topic->groups_lock);
         struct block *block = victim_locked(topic, removed, &early);
@@ -145,12 +146,13 @@ static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
         if (early)
             syncer_mark(topic, SYNC_NOW); /* which comes back here */
         if (!block)
-            return any;
+            break;
         any = true;
         atomic_fetch_sub(&topic->disk_bytes,
                          MIN(block->space_end, atomic_load(&topic->disk_bytes)));
-        space_free(topic->store, block);
+        topic->stuck |= !space_free(topic->store, block);
     }
+    return any;
 }
 
 /* Leaves the last block behind when everything in it is consumed and it is worth it. */

@@ -626,13 +626,15 @@ static int found_compare(const void *a, const void *b)
 }
 
 /* Blocks of a topic that is no more. */
-static void found_free(struct recovery *rec, struct found *found, size_t count)
+static int found_free(struct recovery *rec, struct found *found, size_t count)
 {
     for (size_t i = 0; i < count && !rec->store->read_only; i++) {
         struct block *block = space_adopt(found[i].file, found[i].idx, &found[i].info);
-        if (block)
-            space_free(rec->store, block);
+        if (!block)
+            return -ENOMEM;
+        space_free(rec->store, block);
     }
+    return 0;
 }
 
 static int recover_topics(struct recovery *rec)
@@ -650,7 +652,7 @@ static int recover_topics(struct recovery *rec)
             ;
         struct walrus_topic *topic = topic_by_id_locked(store, id);
         if (!topic && was_removed(rec, id)) {
-            found_free(rec, found, n);
+            r = found_free(rec, found, n);
             continue;
         }
         if (!topic)

@@ -327,6 +327,17 @@ static void walk_drop(struct walk *w, struct block *block)
         space_free(w->rec->store, block);
 }
 
+/* The same for one that was not entered.  -ENOMEM, and then the store is not opened: in a store that
+ * is closed well afterwards, the next opening would take it for a block behind a loss. */
+static int walk_drop_found(struct walk *w, const struct found *found)
+{
+    struct block *block = space_adopt(found->file, found->idx, &found->info);
+    if (!block)
+        return -ENOMEM;
+    walk_drop(w, block);
+    return 0;
+}
+
 /* Cuts the log at the end of its last whole unit. */
 static void walk_cut(struct walk *w)
 {
@@ -362,12 +373,11 @@ static int walk_blocks(struct walk *w)
     if (r < 0)
         return r;
     if (r == WALRUS_EMPTY) { /* blocks behind the end, also those never entered */
-        size_t entered = w->kept;
-        for (size_t k = entered; k < w->count; k++) {
-            struct block *block = space_adopt(w->found[k].file, w->found[k].idx, &w->found[k].info);
-            if (block)
-                walk_drop(w, block);
-        }
+        r = 0;
+        for (size_t k = w->count; r == 0 && k > w->kept; k--)
+            r = walk_drop_found(w, &w->found[k - 1]);
+        if (r < 0)
+            return r;
     }
     if (w->walked)
         walk_cut(w);
@@ -433,27 +443,28 @@ static void walk_install(struct walk *w)
 
 /* Of two blocks with one place in the topic the later use counts: the other one was dropped, and
  * could not be marked free.  Now it can, or is left out once more. */
-static void drop_stale(struct walk *w)
+static int drop_stale(struct walk *w)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < w->count; i++) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < w->count; i++) {
         const struct found *found = &w->found[i];
-        if (!kept || found->info.block_seq != w->found[kept - 1].info.block_seq) {
+        if (!kept || found->info.block_seq != w->found[kept - 1].info.block_seq)
             w->found[kept++] = *found;
-            continue;
-        }
-        struct block *block = space_adopt(found->file, found->idx, &found->info);
-        if (block)
-            walk_drop(w, block);
+        else
+            r = walk_drop_found(w, found);
     }
     w->count = kept;
+    return r;
 }
 
 int recover_topic(struct recovery *rec, struct walrus_topic *topic, struct found *found,
                   size_t count)
 {
     struct walk w = {.rec = rec, .topic = topic, .found = found, .count = count};
-    drop_stale(&w);
+    int r = drop_stale(&w);
+    if (r < 0)
+        return r;
     count = w.count;
     w.blocks = calloc(MAX(count, 1), sizeof(struct block *));
     if (!w.blocks)
@@ -462,7 +473,7 @@ int recover_topic(struct recovery *rec, struct walrus_topic *topic, struct found
     for (size_t i = 0; i < count; i++)
         if (found[i].info.used > 0)
             w.proven = MAX(w.proven, found[i].info.first_seq + found[i].info.count);
-    int r = walk_blocks(&w);
+    r = walk_blocks(&w);
     for (size_t i = 0; r == 0 && rec->unclean && i < w.kept; i++)
         r = rewrite_accepted(w.blocks[i]);
     if (r == 0)

@@ -538,7 +538,7 @@ static int table_free(struct block *block)
     return r;
 }
 
-void space_free(struct walrus *store, struct block *block)
+bool space_free(struct walrus *store, struct block *block)
 {
     struct file *file = block->file;
     int r = block->entered ? table_free(block) : 0;
@@ -547,7 +547,7 @@ void space_free(struct walrus *store, struct block *block)
                "wal_%04u.log: block %u cannot be marked free and stays out of use", file->number,
                block->idx);
         space_put(store, block, CELL_QUARANTINED);
-        return;
+        return false;
     }
     if (block->space_end > 0) {
         r = os_punch(file->fd, block_file_off(block), store->super.block_size);
@@ -559,6 +559,7 @@ void space_free(struct walrus *store, struct block *block)
                    file->number, block->idx);
     }
     space_put(store, block, CELL_FREE);
+    return true;
 }
 
 /* A file without a block in use goes, unless its blocks are the only free ones. */

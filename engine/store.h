@@ -156,6 +156,7 @@ struct walrus_topic {
     atomic_bool gone;                  /* removed, and that is durable: its blocks may go */
     atomic_bool reclaim;               /* on the keeper's list */
     atomic_bool pinned;                /* reclaim stopped at a block that somebody reads */
+    bool stuck;                        /* keeper: a block could not be marked free */
     bool syncing;                      /* LOCK_SYNC: a thread flushes for all */
     uint32_t known_damage_count;       /* LOCK_BLOCKS */
     struct offset_range *known_damage; /* LOCK_BLOCKS: already counted and reported */
@@ -294,8 +295,9 @@ WALRUS_CHECK int space_take(struct walrus *store, struct block **ret_block);
 /* Makes a log file ahead when no free block is left, removes files that hold none in use. */
 void space_tend(struct walrus *store);
 /* Ends the last reference: the place goes free (durably, if it ever had an entry) and its disk
- * space is given back.  On failure the place stays unused until the store is opened anew. */
-void space_free(struct walrus *store, struct block *block);
+ * space is given back.  False, reported: the place stays unused, and its block a part of its topic
+ * on disk, until the store is opened anew. */
+bool space_free(struct walrus *store, struct block *block);
 /* The block at a place, for recovery, with one reference.  NULL: no memory */
 struct block *space_adopt(struct file *file, uint32_t idx, const struct block_info *info);
 uint32_t block_seed(const struct walrus *store, const struct file *file, uint32_t idx,

@@ -166,9 +166,14 @@ mutant("free-not-written", "a block that is given back is free on disk (7.8)",
        "unit reclaim a_removed_topic_gives")
 mutant("free-failed-and-reused", "a place whose entry could not be written stays out of use",
        "engine/space.c",
-       "        space_put(store, block, CELL_QUARANTINED);\n        return;",
-       "        space_put(store, block, CELL_FREE);\n        return;",
+       "        space_put(store, block, CELL_QUARANTINED);\n        return false;",
+       "        space_put(store, block, CELL_FREE);\n        return false;",
        "unit suspicions a_place_that_could_not_be")
+mutant("gap-behind-a-block-not-freed", "blocks go free in the order of the topic (7.8)",
+       "engine/reclaim.c",
+       "    while (removed || !topic->stuck) {",
+       "    while (true) {",
+       "unit suspicions a_block_that_could_not_be_marked_free_keeps_those_behind_it")
 mutant("seal-before-data", "sealed is written after the data is durable (7.6)",
        "engine/syncer.c",
        "    int r = fresh_count ? block_table_settle(file, fresh, fresh_count) : 0;",
@@ -560,8 +565,8 @@ mutant("dropped-unit-taken-up", "what recovery dropped behind damage stays dropp
        "unit suspicions what_was_dropped_behind_damage")
 mutant("stale-block-believed", "of two blocks with one place in a topic the later use counts (7.8)",
        "engine/recover_walk.c",
-       "    drop_stale(&w);",
-       "    (void)drop_stale;",
+       "    int r = drop_stale(&w);",
+       "    int r = 0;\n    (void)drop_stale;",
        "unit suspicions a_block_that_could_not_be_freed")
 mutant("settle-continued-wrongly", "a sync that met a full disk begins again with the copy that was not written (7.5)",
        "engine/space.c",

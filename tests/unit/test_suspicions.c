@@ -470,6 +470,29 @@ Test(suspicions, a_place_that_could_not_be_marked_free_is_not_used_again)
     faultos_remove();
 }
 
+Test(suspicions, a_block_that_could_not_be_marked_free_keeps_those_behind_it)
+{
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 4, 60000); /* in a block each */
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    faultos_arm(
+        &(struct faultos_rule){.kind = FAULTOS_WRITE, .nth = 1, .error = EIO, .file = "wal_*.log"});
+    rig_expect(&s, "t", 0, 60000);
+    CHECK_SOON(rig_reported(&s, "cannot be marked free"));
+    faultos_disarm();
+    rig_expect(&s, "t", 1, 60000);
+    rig_expect(&s, "t", 2, 60000);
+    (void)walrus_close(s.walrus);
+    s.walrus = NULL;
+    faultos_remove();
+    /* The first one is there again; had the second gone, its entry would count as lost. */
+    rig_open(&s);
+    CHECK_INT(rig_topic_stat(&s, "t").damaged_count, 0);
+    rig_expect(&s, "t", 3, 60000);
+    rig_close(&s);
+}
+
 Test(suspicions, a_claimed_entry_whose_offset_cannot_be_stored_is_not_handed_out)
 {
     char byte;
