@@ -7,6 +7,7 @@
 
 #include "reply.h"
 #include "sync.h"
+#include "transport_uring.h"
 
 static void assert_no_lock(void)
 {
@@ -83,6 +84,14 @@ int reply_data(fuse_req_t req, const void *data, size_t size)
 {
     assert_no_lock();
     return fuse_reply_buf(req, data, size);
+}
+
+int reply_data_arrived(fuse_req_t req, const void *data, size_t size)
+{
+    int r = reply_data(req, data, size);
+    if (r == 0)
+        uring_reply_arrive();
+    return r;
 }
 
 void reply_statfs(fuse_req_t req, const struct statvfs *stat)

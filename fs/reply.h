@@ -29,6 +29,9 @@ void reply_attr(fuse_req_t req, const struct stat *attr, double timeout);
 WALRUS_CHECK int reply_open(fuse_req_t req, const void *handle, enum kind kind);
 void reply_written(fuse_req_t req, size_t size);
 WALRUS_CHECK int reply_data(fuse_req_t req, const void *data, size_t size);
+/* The same for data that counts as delivered once this returns 0: a daemon that is killed then has given
+ * it. */
+WALRUS_CHECK int reply_data_arrived(fuse_req_t req, const void *data, size_t size);
 void reply_statfs(fuse_req_t req, const struct statvfs *stat);
 void reply_poll(fuse_req_t req, unsigned events);
 

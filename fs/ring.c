@@ -99,6 +99,13 @@ void ring_enter(struct ring *ring, unsigned wait_count)
     (void)nanosleep(&pause, NULL);
 }
 
+void ring_submit(struct ring *ring)
+{
+    do
+        ring_enter(ring, 0);
+    while (*ring->sq_tail != __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE));
+}
+
 bool ring_take(struct ring *ring, struct io_uring_cqe *ret_cqe)
 {
     unsigned head = *ring->cq_head;

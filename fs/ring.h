@@ -34,6 +34,8 @@ void ring_close(struct ring *ring);
 struct io_uring_sqe *ring_next_sqe(struct ring *ring);
 /* Submits, and waits for so many completions; fewer when interrupted. */
 void ring_enter(struct ring *ring, unsigned wait_count);
+/* Submits all that is filled. */
+void ring_submit(struct ring *ring);
 /* Takes a completion; false: there is none. */
 bool ring_take(struct ring *ring, struct io_uring_cqe *ret_cqe);
 /* Completions wait for room: the next ring_enter() brings them. */

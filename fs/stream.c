@@ -72,6 +72,14 @@ static void stream_finish(struct take *take)
     stream_drop(take);
 }
 
+/* Strict, what is given was consumed before; otherwise its arrival consumes it. */
+static int stream_reply(const struct handle *handle, fuse_req_t req, const void *data, size_t size)
+{
+    return handle->mount->options->walrus.consistency == WALRUS_STRICT
+               ? reply_data(req, data, size)
+               : reply_data_arrived(req, data, size);
+}
+
 /* -------------------------------------------------------------------------------------- follow */
 
 /* Gives the next piece of the entry in hand.  WALRUS_EMPTY: it had no bytes, and was consumed.
@@ -97,7 +105,7 @@ static int follow_give(struct handle *handle, fuse_req_t req, size_t size)
     }
     /* Before the reply: a poll may follow at once. */
     atomic_store(&take->in_hand, take->delivered + (uint64_t)n < have);
-    if (n > 0 && reply_data(req, buffer, (size_t)n) == 0) {
+    if (n > 0 && stream_reply(handle, req, buffer, (size_t)n) == 0) {
         take->delivered += (uint64_t)n;
         int r = walrus_reader_delivered(take->reader, take->delivered);
         (void)r; /* the library reports it */
@@ -269,7 +277,7 @@ static int batch_give(struct handle *handle, fuse_req_t req, size_t size)
         (void)rest;
     }
     size_t framed = batch_frame(take, &fit, buffer, buffer + fit.size, (size_t)n);
-    bool arrived = reply_data(req, buffer, framed) == 0;
+    bool arrived = stream_reply(handle, req, buffer, framed) == 0;
     if (arrived) {
         r = walrus_reader_delivered(take->reader, take->delivered);
         (void)r; /* the library reports it */

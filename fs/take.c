@@ -336,8 +336,10 @@ static int take_read_now(struct handle *handle, fuse_req_t req, size_t size, uin
         take->touched = offset + (size_t)n;
         gate_settled(take->gate);
     }
-    int r = reply_data(req, buffer, (size_t)n);
-    if (r == 0 && !strict && take->reader != NULL && is_claim(handle))
+    bool counts = !strict && take->reader != NULL && is_claim(handle);
+    int r =
+        counts ? reply_data_arrived(req, buffer, (size_t)n) : reply_data(req, buffer, (size_t)n);
+    if (r == 0 && counts)
         more =
             take_note(take, offset, offset + (size_t)n) || (n == 0 && handle->kind == KIND_DRAIN);
     if (more)

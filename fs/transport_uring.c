@@ -24,6 +24,10 @@
  * and so are INTERRUPTs, which come through /dev/fuse (as FORGETs do): the thread of the queue has
  * surely seen a request once it has looked at all completions that were there before its interrupt.
  *
+ * A reply that is in an entry is on its way only when it was submitted, and a daemon that is killed
+ * before has not given it.  What counts as consumed by its delivery waits for that:
+ * uring_reply_arrive().
+ *
  * After uring_stop() requests are left lying, and end with the connection; replies go out until
  * uring_close().  A reply to a connection that is over fails with ENOENT, as a write to /dev/fuse
  * does; but the kernel tells us late, so one that crosses an abort on its way counts as delivered.
@@ -102,7 +106,9 @@ struct uring_queue {
 /* Something for a queue's thread from another one. */
 struct uring_message {
     struct uring_message *next;
-    struct uring_entry *entry; /* NULL: an INTERRUPT follows this struct */
+    struct uring_entry *entry; /* with a reply; or NULL */
+    sem_t *arrived;            /* to be posted when all replies were submitted; or NULL */
+    /* Neither: an INTERRUPT follows this struct. */
 };
 
 struct uring_interrupt {
@@ -159,6 +165,8 @@ struct uring {
 /* libfuse does not say for which session a reply is; a process has one transport. */
 static struct uring *the_uring;
 static _Thread_local struct uring_thread *this_thread;
+/* Whose entry has the reply that this thread gave last. */
+static _Thread_local struct uring_thread *last_replied;
 
 /* -------------------------------------------------------------------------------------- entries */
 
@@ -341,11 +349,32 @@ static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata
         errno = EINVAL;
         return -1;
     }
+    last_replied = thread;
     if (thread == this_thread)
         commit(entry);
     else
         send_message(thread, &entry->message);
     return head.len;
+}
+
+void uring_reply_arrive(void)
+{
+    struct uring_thread *thread = last_replied;
+
+    last_replied = NULL;
+    if (thread == NULL)
+        return; /* it went through /dev/fuse */
+    if (thread == this_thread) {
+        ring_submit(&thread->ring);
+        return;
+    }
+    sem_t arrived;
+    struct uring_message message = {.arrived = &arrived};
+    sem_init(&arrived, 0, 0);
+    send_message(thread, &message);
+    while (sem_wait(&arrived) != 0)
+        continue; /* a signal */
+    sem_destroy(&arrived);
 }
 
 static ssize_t never_read(int fd, void *buf, size_t size, void *userdata)
@@ -444,17 +473,27 @@ static void handle_interrupt(struct uring_thread *thread, struct uring_interrupt
 
 static void take_messages(struct uring_thread *thread)
 {
-    struct uring_message *message = atomic_exchange(&thread->messages, NULL);
+    struct uring_message *message = atomic_exchange(&thread->messages, NULL), *waiting = NULL;
 
     while (message != NULL) {
         struct uring_message *next = message->next;
         if (message->entry != NULL) {
             commit(message->entry);
+        } else if (message->arrived != NULL) {
+            message->next = waiting;
+            waiting = message;
         } else {
             message->next = thread->interrupts;
             thread->interrupts = message;
         }
         message = next;
+    }
+    if (waiting != NULL)
+        ring_submit(&thread->ring);
+    while (waiting != NULL) {
+        sem_t *arrived = waiting->arrived;
+        waiting = waiting->next; /* before its owner goes on, and takes it away */
+        sem_post(arrived);
     }
 }
 

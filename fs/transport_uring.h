@@ -22,6 +22,9 @@ WALRUS_CHECK int uring_open(struct fuse_session *fuse, const void *init, size_t 
                             bool single, struct uring **ret_uring, const char **ret_why);
 /* INIT was answered: requests may come. */
 void uring_start(struct uring *uring);
+/* Returns when the kernel has the reply that this thread gave last.  On a thread of the transport, or
+ * one that may wait for them. */
+void uring_reply_arrive(void);
 /* An INTERRUPT was read from /dev/fuse.  Any thread. */
 void uring_interrupt(struct uring *uring, const void *request, size_t size);
 /* No request is handled any more once this returns; replies still go out. */

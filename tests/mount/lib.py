@@ -240,10 +240,18 @@ class Mount:
         self.wait_exit()
 
     def die(self):
-        """The daemon dies at once; the dead mount stays."""
+        """The daemon dies at once; the dead mount stays.  With io_uring it takes a moment to be dead."""
         self.daemon.kill()
         self.daemon.wait()
         self.daemon = None
+        until("the mount is dead", lambda: not self.answers())
+
+    def answers(self):
+        try:
+            os.stat(self.path)
+        except OSError:
+            return False
+        return os.path.ismount(self.path)
 
     def kill(self):
         """The daemon dies at once; the dead mount is taken away."""

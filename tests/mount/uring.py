@@ -10,11 +10,14 @@ kernel's switch is turned on for the time of this test and then put back.
 import atexit
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import lib
+from faults import disks
 from lib import Skip, case, equal
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -39,6 +42,13 @@ def take_switch():
     before = held.read().strip()
     atexit.register(lambda: (switch(before), held.close()))
     switch("Y")
+
+
+def read_or_none(fd):
+    try:
+        return os.read(fd, 100)
+    except OSError:
+        return None
 
 
 class Reader(threading.Thread):
@@ -91,6 +101,38 @@ def _(m):
     equal(t.next(), b"all the same")
     lines = [line for line in m.stderr().splitlines() if "io_uring" in line]
     assert len(lines) == 1 and "has not enabled it" in lines[0], lines
+
+
+@case("at-least-once: an entry whose reply the kernel was not given when the daemon was killed comes again", mounted=False)
+def _(m):
+    disks.need_failpoints()  # or nothing can be preloaded
+    if shutil.which("cc") is None:
+        raise Skip("no C compiler here")
+    library, hold = os.path.join(m.work, "unsubmitted.so"), os.path.join(m.work, "hold")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O1", "-o", library, os.path.join(HERE, "unsubmitted.c")],
+                   check=True)
+    options = (*URING, "-o", "consistency=at-least-once:1")
+    for name in ("next", "follow"):  # answered by a thread of the transport, and by another
+        m.environment = {"LD_PRELOAD": library, "WALRUSFS_HOLD": hold}
+        m.start(*options)
+        t = m.topic(name)
+        t.append(b"not given")
+        fd = os.open(t.file(name), os.O_RDONLY)
+        with open(hold, "wb"):
+            pass
+        given = []
+        reader = threading.Thread(target=lambda fd=fd, given=given: given.append(read_or_none(fd)), daemon=True)
+        reader.start()
+        time.sleep(0.5)  # for what is not to happen
+        m.kill()
+        reader.join(20)
+        os.close(fd)
+        os.unlink(hold)
+        equal(given, [None], "what the reader got")
+        m.environment = {}
+        m.start(*options)
+        equal(m.find(name).next(), b"not given", name)
+        m.stop()
 
 
 @case("auto_unmount goes before io_uring, and a line says so", *URING, "-o", "auto_unmount")
