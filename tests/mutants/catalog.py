@@ -76,7 +76,7 @@ mutant("super-one-copy", "the clean mark goes from both copies: damage to one mu
        "engine/walrus.c",
        "    return r < 0 ? r : super_write(store, clean);",
        "    return r;",
-       "crash 3000")
+       "unit suspicions neither_copy_of_super_says_closed_while_the_store_is_in_use")
 mutant("super-copies-in-one-place", "the two copies of SUPER lie in two places (2)",
        "engine/walrus.c",
        "    uint64_t off = (next.generation & 1) * sizeof(copy);",

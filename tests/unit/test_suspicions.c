@@ -493,6 +493,27 @@ Test(suspicions, a_block_that_could_not_be_marked_free_keeps_those_behind_it)
     rig_close(&s);
 }
 
+/* A copy that a disk gives back as it was before must not make the store look closed. */
+Test(suspicions, neither_copy_of_super_says_closed_while_the_store_is_in_use)
+{
+    char path[PATH_MAX];
+
+    rig_open(&s);
+    rig_append(&s, "t", 0, 100);
+    rig_close(&s);
+    rig_open(&s);
+    rig_append(&s, "t", 1, 100);
+    snprintf(path, sizeof(path), "%s/SUPER", s.dir);
+    for (size_t copy = 0; copy < 2; copy++) {
+        struct format_super raw;
+        struct super_info info;
+        disk_read(path, copy * sizeof(raw), &raw, sizeof(raw));
+        CHECK_INT(format_super_decode(&raw, sizeof(raw), &info), 0);
+        CHECK_INT(info.clean, FORMAT_IN_USE);
+    }
+    rig_close(&s);
+}
+
 Test(suspicions, a_claimed_entry_whose_offset_cannot_be_stored_is_not_handed_out)
 {
     char byte;
