@@ -526,7 +526,9 @@ static void swap_attr(struct walrus_topic *topic, void *arg)
 
 static void swap_retention(struct walrus_topic *topic, void *arg)
 {
-    swap_bytes(&topic->retention, arg, sizeof(topic->retention));
+    struct walrus_retention *other = arg, before = topic->retention;
+    topic->retention = *other;
+    *other = before;
     atomic_store(&topic->keep_now, (int)topic->retention.kind);
 }
 

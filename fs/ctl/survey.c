@@ -151,10 +151,10 @@ static struct survey_topic *topic_of(struct survey *survey, const char *name)
 
 static void index_free(struct survey *survey)
 {
-    struct survey_index *index, *next;
-    HASH_ITER(hh, survey->index, index, next)
-    {
-        HASH_DEL(survey->index, index);
+    struct survey_index *index = survey->index, *next;
+    HASH_CLEAR(hh, survey->index);
+    for (; index != NULL; index = next) {
+        next = index->hh.next;
         free(index);
     }
 }
