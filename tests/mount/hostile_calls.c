@@ -262,11 +262,12 @@ static void op_close(struct actor *actor)
     slot->fd = -1;
 }
 
-/* An address that no program would pass. */
-static void *bad_address(struct actor *actor)
+/* An address that no program would pass; the last has 100 bytes of `buffer` before it is bad, which a
+ * read fills: never those of `out`, from where they would be written as if they were the actor's. */
+static void *bad_address(struct actor *actor, unsigned char *buffer)
 {
     void *const addresses[] = {NULL, (void *)1, (void *)(uintptr_t)0xffff888000000000ull,
-                               actor->out + BUFFER_SIZE, actor->out + BUFFER_SIZE - 100};
+                               buffer + BUFFER_SIZE, buffer + BUFFER_SIZE - 100};
     return PICK(actor, addresses);
 }
 
@@ -277,7 +278,7 @@ static void op_write(struct actor *actor)
     unsigned char *from = actor->out + below(actor, 4096);
 
     if (one_in(actor, 40)) {
-        (void)!write(slot->fd, bad_address(actor), size);
+        (void)!write(slot->fd, bad_address(actor, actor->out), size);
         return;
     }
     if (size >= HEADER_SIZE && slot->is_append)
@@ -294,7 +295,7 @@ static void op_read(struct actor *actor)
     size_t size = random_size(actor, false);
 
     if (one_in(actor, 40))
-        (void)!read(slot->fd, bad_address(actor), size);
+        (void)!read(slot->fd, bad_address(actor, actor->in), size);
     else if (one_in(actor, 3))
         (void)!pread(slot->fd, actor->in + below(actor, 64), size,
                      (off_t)random_size(actor, false));
@@ -316,7 +317,7 @@ static void op_vector(struct actor *actor)
         parts[i].iov_base = buffer + below(actor, BUFFER_SIZE - 4096);
         total += parts[i].iov_len;
         if (one_in(actor, 5000))
-            parts[i].iov_base = bad_address(actor);
+            parts[i].iov_base = bad_address(actor, buffer);
     }
     static const int flags[] = {0, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND, RWF_HIPRI};
     off_t at = one_in(actor, 2) ? -1 : (off_t)random_size(actor, false);
