@@ -29,7 +29,7 @@ struct durable_view {
 struct durable {
     struct lock lock;
     struct cond cond; /* a view is free */
-    int dirfd;           /* borrowed: where further views are opened */
+    int dirfd;        /* borrowed: where further views are opened */
     char name[DURABLE_NAME_SIZE];
     uint64_t map_size; /* 0: not mapped */
     struct durable_view views[DURABLE_VIEW_COUNT_MAX];

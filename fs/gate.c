@@ -441,7 +441,8 @@ void gate_settled(struct gate *gate)
         gate_schedule(gate);
 }
 
-/* Serves one waiter; false when there is no more to do for now. */
+/* Serves one waiter.  False: nobody waits, or nobody can be served before something comes or is
+ * settled. */
 static bool gate_serve(struct gate *gate)
 {
     lock_acquire(gate_lock(gate));

@@ -16,7 +16,7 @@
 #define POOL_STACK_SIZE (512 * 1024)
 
 struct pool {
-    struct lock lock;    /* LOCK_FS_POOL; guards the rest */
+    struct lock lock; /* LOCK_FS_POOL; guards the rest */
     struct cond wake; /* there is a job, or the end */
     struct cond idle; /* a thread became idle */
     struct job *first, *last;

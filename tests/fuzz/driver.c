@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "powercut.h"
 #include "rig.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,10 +37,7 @@ static uint64_t random_state;
 
 static uint64_t random_next(uint64_t below)
 {
-    uint64_t value = random_state += 0x9e3779b97f4a7c15u;
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
-    return (value ^ value >> 31) % below;
+    return powercut_random(&random_state, below);
 }
 
 static void keep_input(void)

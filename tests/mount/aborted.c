@@ -19,7 +19,8 @@ static ssize_t told(ssize_t n)
 
 ssize_t read(int fd, void *data, size_t size)
 {
-    ssize_t (*real)(int, void *, size_t) = (ssize_t(*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    ssize_t (*real)(int, void *, size_t) =
+        (ssize_t(*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     return told(real(fd, data, size));
 }
 

@@ -73,14 +73,19 @@ def _(m):
     m.wait_exit()
 
 
+def leave_log_files(m, count):
+    """A store at rest with so many log files, of an entry each."""
+    m.start("-o", "block_size=64K,blocks_per_file=1")
+    topic = m.topic()
+    for _ in range(count):
+        topic.append(b"x" * 60000)
+    m.stop()
+
+
 @case("a long recovery is shown on a terminal, from the background too, and nowhere else", mounted=False)
 def _(m):
     disks.need_failpoints()
-    m.start("-o", "block_size=64K,blocks_per_file=1")
-    topic = m.topic()
-    for _ in range(15):
-        topic.append(b"x" * 60000)
-    m.stop()
+    leave_log_files(m, 15)
     # Each log file takes 20 ms or more to open: longer than the wait for the first line.
     m.environment = {"LD_PRELOAD": disks.built("failpoints.so"), "WALRUSFS_FAIL": "openat:wal:1+:sleep"}
     parent, child = pty.openpty()
@@ -105,11 +110,7 @@ def _(m):
 @case("who interrupts the command during a long recovery has no mount afterwards, and no daemon", mounted=False)
 def _(m):
     disks.need_failpoints()
-    m.start("-o", "block_size=64K,blocks_per_file=1")
-    topic = m.topic()
-    for _ in range(30):
-        topic.append(b"x" * 60000)
-    m.stop()
+    leave_log_files(m, 30)
     os.unlink(os.path.join(m.store, "LOCK"))
     command = subprocess.Popen([WALRUSFS, m.store, m.path], env=dict(
         os.environ, LD_PRELOAD=disks.built("failpoints.so"), WALRUSFS_FAIL="openat:wal:1+:sleep"))

@@ -25,6 +25,7 @@
 #include "compiler.h"
 #include "faultos.h"
 #include "format.h"
+#include "powercut.h"
 #include "reference.h"
 
 enum { DICE_STORES = 6, DICE_PLACES = 10, TOPICS_MAX = 64 };
@@ -178,10 +179,7 @@ static uint64_t dice;
 
 static uint64_t random_next(uint64_t below)
 {
-    uint64_t value = dice += 0x9e3779b97f4a7c15u;
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
-    return (value ^ value >> 31) % below;
+    return powercut_random(&dice, below);
 }
 
 static void images_copy(const struct ref_images *from)

@@ -17,6 +17,7 @@
  * Of flipped bits one in eight has all of that; the others are opened read-only, which is quicker.
  * The directory lies on tmpfs where there is one.  One thread.
  */
+#include "powercut.h"
 #include "reference.h"
 
 #include <signal.h>
@@ -537,10 +538,7 @@ static uint64_t random_state;
 
 static uint64_t random_next(uint64_t below)
 {
-    uint64_t value = random_state += 0x9e3779b97f4a7c15u;
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebu;
-    return (value ^ value >> 31) % below;
+    return powercut_random(&random_state, below);
 }
 
 /* A byte that means something, all of them alike. */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "offsets.h"
-#include "tmpdir.h"
+#include "reopen_rig.h"
 
 #define NAME   "read_offset_idx_index.db"
 #define EXTENT 65536u
@@ -19,8 +19,6 @@
 static const uint8_t uuid[16] = "uuid-of-a-store";
 
 static unsigned report_count;
-static char *dir;
-static int dirfd;
 static struct offsets *offsets;
 
 static inline void note_report(void *arg, const struct walrus_report *event)
@@ -36,41 +34,10 @@ static inline int try_open(bool read_only)
     return offsets_open(dirfd, uuid, read_only, &reporter, &offsets);
 }
 
-static inline void open_it(void)
-{
-    cr_assert_eq(try_open(false), 0);
-}
-
 static inline void close_it(void)
 {
     offsets_close(offsets);
     offsets = NULL;
-}
-
-static inline void reopen(void)
-{
-    close_it();
-    open_it();
-}
-
-static inline void init(void)
-{
-    dir = tmpdir_create();
-    dirfd = open(dir, O_RDONLY | O_DIRECTORY);
-    cr_assert_geq(dirfd, 0);
-}
-
-static inline void init_open(void)
-{
-    init();
-    open_it();
-}
-
-static inline void fini(void)
-{
-    offsets_close(offsets);
-    close(dirfd);
-    tmpdir_destroy(dir);
 }
 
 static inline struct offset_value at(uint64_t offset)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "registry.h"
-#include "tmpdir.h"
+#include "reopen_rig.h"
 
 #define NAME        "topics.db"
 #define RECORDS_OFF 8192u
@@ -32,8 +32,6 @@ static size_t seen_count;
 static uint64_t next_id, damaged;
 static unsigned warning_count, error_count;
 
-static char *dir;
-static int dirfd;
 static struct registry *registry;
 
 static inline void note_report(void *arg, const struct walrus_report *event)
@@ -67,41 +65,10 @@ static inline int try_open(bool read_only)
                          &registry);
 }
 
-static inline void open_it(void)
-{
-    cr_assert_eq(try_open(false), 0);
-}
-
 static inline void close_it(void)
 {
     registry_close(registry);
     registry = NULL;
-}
-
-static inline void reopen(void)
-{
-    close_it();
-    open_it();
-}
-
-static inline void init(void)
-{
-    dir = tmpdir_create();
-    dirfd = open(dir, O_RDONLY | O_DIRECTORY);
-    cr_assert_geq(dirfd, 0);
-}
-
-static inline void init_open(void)
-{
-    init();
-    open_it();
-}
-
-static inline void fini(void)
-{
-    registry_close(registry);
-    close(dirfd);
-    tmpdir_destroy(dir);
 }
 
 static inline struct registry_change topic(uint64_t id, const char *name)
