@@ -34,10 +34,10 @@ void keeper_mark(struct walrus_topic *topic)
     lock_release(&store->keeper_lock);
 }
 
-void keeper_want_spare(struct walrus *store)
+void keeper_mark_space(struct walrus *store)
 {
     lock_acquire(&store->keeper_lock);
-    store->keeper_spare = true;
+    store->keeper_space = true;
     cond_signal(&store->keeper_cond);
     lock_release(&store->keeper_lock);
 }
@@ -135,9 +135,8 @@ static struct block *victim_locked(struct walrus_topic *topic, bool removed, boo
     return victim;
 }
 
-static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
+static void reclaim_blocks(struct walrus_topic *topic, bool removed)
 {
-    bool any = false;
     while (removed || !topic->stuck) {
         bool early = false;
         lock_acquire(&topic->groups_lock);
@@ -147,12 +146,10 @@ static bool reclaim_blocks(struct walrus_topic *topic, bool removed)
             syncer_mark(topic, SYNC_NOW); /* which comes back here */
         if (!block)
             break;
-        any = true;
         atomic_fetch_sub(&topic->disk_bytes,
                          MIN(block->space_end, atomic_load(&topic->disk_bytes)));
         topic->stuck |= !space_free(topic->store, block);
     }
-    return any;
 }
 
 /* Leaves the last block behind when everything in it is consumed and it is worth it. */
@@ -202,17 +199,13 @@ static void reclaim_topic(struct walrus_topic *topic)
 {
     struct walrus *store = topic->store;
     bool gone = atomic_load(&topic->gone);
-    bool any = false;
     if (gone) {
         reclaim_removed(topic);
-        any = true;
     } else {
         groups_prepare(topic);
-        any = reclaim_blocks(topic, false);
+        reclaim_blocks(topic, false);
         reclaim_roll(topic);
     }
-    if (any)
-        space_tend(store);
     /* The keeper's own reference: with it goes, maybe, the last before the list's. */
     if (atomic_fetch_sub_explicit(&topic->refs, 1, memory_order_acq_rel) != 2 || !gone)
         return;
@@ -249,17 +242,17 @@ static void *keeper_main(void *arg)
     lock_acquire(&store->keeper_lock);
     for (;;) {
         bool timed_out = false;
-        while (list_empty(&store->keeper_topics) && !store->keeper_spare && !store->keeper_stop &&
+        while (list_empty(&store->keeper_topics) && !store->keeper_space && !store->keeper_stop &&
                !timed_out) {
             if (store->keeper_ages)
                 timed_out = cond_wait_until(&store->keeper_cond, &store->keeper_lock, ages_due);
             else
                 cond_wait(&store->keeper_cond, &store->keeper_lock);
         }
-        if (store->keeper_stop && list_empty(&store->keeper_topics))
+        if (store->keeper_stop && list_empty(&store->keeper_topics) && !store->keeper_space)
             break;
-        bool spare = store->keeper_spare;
-        store->keeper_spare = false;
+        bool space = store->keeper_space;
+        store->keeper_space = false;
         struct walrus_topic *topic = NULL;
         if (!list_empty(&store->keeper_topics)) {
             topic = LIST_ENTRY(store->keeper_topics.next, struct walrus_topic, reclaim_node);
@@ -275,8 +268,8 @@ static void *keeper_main(void *arg)
             atomic_store(&topic->reclaim, false);
             reclaim_topic(topic);
         }
-        if (spare && !stop)
-            space_tend(store);
+        if (space)
+            space_tend(store, !stop);
         lock_acquire(&store->keeper_lock);
     }
     lock_release(&store->keeper_lock);

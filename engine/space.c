@@ -402,12 +402,12 @@ int space_take(struct walrus *store, struct block **ret_block)
             r = -ENOMEM;
         }
     }
-    bool spare = space->free_count == 0;
+    bool last = space->free_count == 0;
     lock_release(&space->lock);
     if (r < 0)
         return r;
-    if (spare)
-        keeper_want_spare(store);
+    if (last)
+        keeper_mark_space(store);
     *ret_block = block;
     return 0;
 }
@@ -423,6 +423,8 @@ static void space_put(struct walrus *store, struct block *block, enum cell_use u
     }
     lock_release(&space->lock);
     free(block);
+    if (use == CELL_FREE)
+        keeper_mark_space(store);
 }
 
 /* Writes an entry to the copy that is not the durable one, for a later sync.  Under LOCK_TABLE. */
@@ -588,7 +590,7 @@ static void space_shrink_locked(struct walrus *store)
     }
 }
 
-void space_tend(struct walrus *store)
+void space_tend(struct walrus *store, bool ahead)
 {
     struct space *space = &store->space;
     lock_acquire(&space->lock);
@@ -596,13 +598,13 @@ void space_tend(struct walrus *store)
     {
         durable_trim(&LIST_ENTRY(node, struct file, node)->durable);
     }
-    if (space->free_count == 0) {
+    if (space->free_count > 0) {
+        space_shrink_locked(store);
+    } else if (ahead) {
         int r = file_create_locked(store);
         if (r < 0) /* the next append that needs a block tries again, and says so to its caller */
             report(&store->reporter, WALRUS_WARNING, r, NULL,
                    "wal_%04u.log: cannot be made ahead of need", space->number_next);
-    } else {
-        space_shrink_locked(store);
     }
     lock_release(&space->lock);
 }

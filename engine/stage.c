@@ -73,8 +73,6 @@ static void stage_fini(struct stage *stage)
         atomic_fetch_sub(&stage->topic->disk_bytes, block->space_end);
         space_free(stage->topic->store, block);
     }
-    if (stage->block_count)
-        keeper_want_spare(stage->topic->store); /* which also removes files that are free again */
     free(stage->blocks);
     free(stage->ends);
     free(stage->places);

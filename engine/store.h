@@ -267,7 +267,7 @@ struct walrus {
     struct lock keeper_lock; /* LOCK_KEEPER */
     struct cond keeper_cond;
     struct list keeper_topics; /* GUARDED: topics to look at, each with a reference */
-    bool keeper_spare;         /* GUARDED: a log file should be made ahead */
+    bool keeper_space;         /* GUARDED: blocks were freed, or the last one was taken */
     bool keeper_stop;          /* GUARDED */
     bool keeper_ages;          /* GUARDED: some topic keeps its entries by age */
     pthread_t keeper;
@@ -292,8 +292,9 @@ WALRUS_CHECK int space_file_open(struct walrus *store, uint32_t number, uint8_t 
 void space_fini(struct walrus *store);
 /* A free block for a topic, with one reference; its epoch is new.  -ENOSPC -EMFILE ... */
 WALRUS_CHECK int space_take(struct walrus *store, struct block **ret_block);
-/* Makes a log file ahead when no free block is left, removes files that hold none in use. */
-void space_tend(struct walrus *store);
+/* Removes files that hold no block in use, but for the last free ones; with `ahead`, makes a file
+ * when no free block is left. */
+void space_tend(struct walrus *store, bool ahead);
 /* Ends the last reference: the place goes free (durably, if it ever had an entry) and its disk
  * space is given back.  False, reported: the place stays unused, and its block a part of its topic
  * on disk, until the store is opened anew. */
@@ -401,7 +402,7 @@ void sync_file_failed(struct walrus *store, struct file *file, int error);
 WALRUS_CHECK int keeper_start(struct walrus *store);
 void keeper_stop(struct walrus *store);
 void keeper_mark(struct walrus_topic *topic);
-void keeper_want_spare(struct walrus *store);
+void keeper_mark_space(struct walrus *store);
 void keeper_watch_ages(struct walrus *store);
 
 /* walk.c: from entry to entry */

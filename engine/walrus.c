@@ -487,7 +487,8 @@ static int threads_start(struct walrus *store)
     return r;
 }
 
-/* What recovery left to do goes to the threads: syncs of what is not durable, blocks to free. */
+/* What recovery left to do goes to the threads: syncs of what is not durable, blocks to free, and
+ * log files that hold none in use, which a blob leaves that a crash ended. */
 static void threads_prime(struct walrus *store)
 {
     struct walrus_topic *topic;
@@ -503,6 +504,11 @@ static void threads_prime(struct walrus *store)
             keeper_mark(topic);
         walrus_topic_unref(topic);
     }
+    lock_acquire(&store->space.lock);
+    bool free_blocks = store->space.free_count > 0;
+    lock_release(&store->space.lock);
+    if (free_blocks)
+        keeper_mark_space(store);
 }
 
 static int store_open(struct walrus *store)

@@ -453,7 +453,6 @@ void program_reopen(void)
 
 void program_drain(void)
 {
-    static const char padding[20000];
     unsigned live = 0;
 
     program_note("drain");
@@ -467,8 +466,6 @@ void program_drain(void)
         struct walrus_topic *ref = program_topic_ref(topic);
         CHECK_INT(walrus_topic_set_limit(ref, 0), 0);
         CHECK_INT(walrus_topic_set_retention(ref, &retention), 0);
-        /* empty log files go with the next block that is given back: see to it that one is */
-        CHECK_INT(walrus_append(program_rig.walrus, topic->name, padding, sizeof(padding)), 0);
         for (size_t g = 0; g < ORACLE_GROUPS; g++) {
             if (!topic->groups[g].live)
                 continue;
@@ -480,8 +477,6 @@ void program_drain(void)
         walrus_topic_unref(ref);
     }
     uint32_t per_file = program_rig.options.blocks_per_file;
-    if (live == 0)
-        return;
     CHECK_SOON(rig_stat(&program_rig).free_block_count <= 2 * per_file + live * per_file);
     CHECK_SOON(rig_stat(&program_rig).block_count - rig_stat(&program_rig).free_block_count <=
                2 * live);

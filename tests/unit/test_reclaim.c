@@ -267,6 +267,29 @@ Test(reclaim, freed_blocks_are_used_again_before_new_files_are_made)
     rig_expect_many(&s, "slow", 0, 10, 1000);
 }
 
+Test(reclaim, files_that_leaving_the_last_block_empties_go_too)
+{
+    enum { TOPICS = 8 };
+    char name[TOPICS][8];
+
+    /* each log file has a block of one topic, and else only those of "fast" */
+    for (uint64_t i = 0; i < TOPICS; i++) {
+        snprintf(name[i], sizeof(name[i]), "t%u", (unsigned)i);
+        for (uint64_t k = 0; k < RIG_BLOCKS_PER_FILE - 1; k++)
+            rig_append(&s, "fast", i * (RIG_BLOCKS_PER_FILE - 1) + k, 60000);
+        rig_append(&s, name[i], 0, 20000);
+    }
+    struct walrus_group *group = rig_group(&s, "fast", "default");
+    CHECK_INT(walrus_group_seek(group, WALRUS_SEEK_END, 0), 0);
+    walrus_group_unref(group);
+    CHECK_SOON(rig_stat(&s).block_count - rig_stat(&s).free_block_count == TOPICS + 1);
+    CHECK(dir_file_count(s.dir, ".log") >= TOPICS);
+    /* with its entry consumed each topic goes to a free block elsewhere */
+    for (uint64_t i = 0; i < TOPICS; i++)
+        rig_expect(&s, name[i], 0, 20000);
+    CHECK_SOON(dir_file_count(s.dir, ".log") <= FEW_FILES);
+}
+
 Test(reclaim, an_entry_in_hand_is_not_reclaimed)
 {
     struct walrus_group *group = rig_group(&s, "t", "default");
