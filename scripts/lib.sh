@@ -74,7 +74,10 @@ TARGETS=()
 build() {
     local directory=$1 again=()
     shift
-    [ ! -e "$directory/build.ninja" ] || again=(--reconfigure)
-    meson setup "${again[@]}" "$directory" "$ROOT" "$@" || return 1
-    meson compile -C "$directory" "${TARGETS[@]}"
+    mkdir -p "$directory"
+    (
+        flock 9 # Meson refuses a directory that another one is at work in; two campaigns may begin at once
+        [ ! -e "$directory/build.ninja" ] || again=(--reconfigure)
+        meson setup "${again[@]}" "$directory" "$ROOT" "$@" && meson compile -C "$directory" "${TARGETS[@]}"
+    ) 9>"$directory/.lock"
 }
