@@ -564,42 +564,59 @@ bool space_free(struct walrus *store, struct block *block)
     return true;
 }
 
-/* A file without a block in use goes, unless its blocks are the only free ones. */
-static void space_shrink_locked(struct walrus *store)
+/* Takes off the files without a block in use, but for the last free ones. */
+static void space_shrink_locked(struct space *space, uint32_t per_file, struct list *gone)
 {
-    struct space *space = &store->space;
-    uint32_t per_file = store->super.blocks_per_file;
     LIST_FOR_EACH(node, &space->files)
     {
         struct file *file = LIST_ENTRY(node, struct file, node);
         if (file->free_count < per_file || space->free_count == per_file)
             continue;
-        char name[FILE_NAME_SIZE];
-        file_name(name, file->number, "");
-        int r = os_unlink(store->dirfd, name);
-        if (r == 0)
-            r = os_fsync(store->dirfd); /* if it comes back, it comes back empty */
-        if (r < 0) {
-            atomic_store(&store->blurred, true);
-            report(&store->reporter, WALRUS_WARNING, r, NULL, "%s: cannot be removed", name);
-        }
-        list_remove(&file->node);
+        list_remove(node);
+        list_push_back(gone, node);
         space->file_count--;
         space->free_count -= per_file;
+    }
+}
+
+/* Removes files that nobody can find any more.  What comes back comes back empty. */
+static void files_remove(struct walrus *store, struct list *gone)
+{
+    if (list_empty(gone))
+        return;
+    LIST_FOR_EACH(node, gone)
+    {
+        char name[FILE_NAME_SIZE];
+        struct file *file = LIST_ENTRY(node, struct file, node);
+        file_name(name, file->number, "");
+        int unlinked = os_unlink(store->dirfd, name);
+        if (unlinked < 0) {
+            atomic_store(&store->blurred, true);
+            report(&store->reporter, WALRUS_WARNING, unlinked, NULL, "%s: cannot be removed", name);
+        }
+        list_remove(node);
         file_free(file);
+    }
+    int r = os_fsync(store->dirfd);
+    if (r < 0) {
+        atomic_store(&store->blurred, true);
+        report(&store->reporter, WALRUS_WARNING, r, NULL,
+               "the directory cannot be synced; log files that were removed may come back, empty");
     }
 }
 
 void space_tend(struct walrus *store, bool ahead)
 {
     struct space *space = &store->space;
+    struct list gone;
+    list_init(&gone);
     lock_acquire(&space->lock);
     LIST_FOR_EACH(node, &space->files)
     {
         durable_trim(&LIST_ENTRY(node, struct file, node)->durable);
     }
     if (space->free_count > 0) {
-        space_shrink_locked(store);
+        space_shrink_locked(space, store->super.blocks_per_file, &gone);
     } else if (ahead) {
         int r = file_create_locked(store);
         if (r < 0) /* the next append that needs a block tries again, and says so to its caller */
@@ -607,4 +624,5 @@ void space_tend(struct walrus *store, bool ahead)
                    "wal_%04u.log: cannot be made ahead of need", space->number_next);
     }
     lock_release(&space->lock);
+    files_remove(store, &gone);
 }

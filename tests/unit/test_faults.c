@@ -348,6 +348,56 @@ Test(faults, a_log_file_whose_making_failed_half_way_is_made_at_the_next_attempt
     faultos_remove();
 }
 
+/* Fills two log files more than are kept, and consumes it all. */
+static void fill_and_consume(uint64_t first)
+{
+    rig_append_many(&s, "t", first, 4 * RIG_BLOCKS_PER_FILE, 60000);
+    rig_expect_many(&s, "t", first, 4 * RIG_BLOCKS_PER_FILE, 60000);
+}
+
+Test(faults, a_free_log_file_that_cannot_be_removed_is_removed_by_the_next_opening)
+{
+    faultos_install();
+    rig_open(&s);
+    faultos_arm(&(struct faultos_rule){
+        .kind = FAULTOS_UNLINK, .nth = 1, .error = EIO, .forever = true, .file = "wal_*.log"});
+    fill_and_consume(0);
+    CHECK_SOON(rig_reported(&s, ".log: cannot be removed"));
+    rig_append(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 100);
+    rig_expect(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 100);
+    rig_close(&s);
+    faultos_remove();
+    CHECK(dir_file_count(s.dir, ".log") >= 4);
+    unsigned warnings = s.report_count[WALRUS_WARNING];
+    rig_open(&s);
+    CHECK_SOON(dir_file_count(s.dir, ".log") <= 2);
+    CHECK_INT(s.report_count[WALRUS_WARNING], warnings);
+    CHECK_INT(s.report_count[WALRUS_ERROR], 0);
+    rig_expect_empty(&s, "t");
+}
+
+Test(faults, log_files_whose_removal_may_not_last_are_reported_and_no_obstacle)
+{
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 4 * RIG_BLOCKS_PER_FILE, 60000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    faultos_arm(&(struct faultos_rule){.kind = FAULTOS_FSYNC,
+                                       .nth = 1,
+                                       .error = EIO,
+                                       .forever = true,
+                                       .file = strrchr(s.dir, '/') + 1});
+    rig_expect_many(&s, "t", 0, 4 * RIG_BLOCKS_PER_FILE, 60000);
+    CHECK_SOON(rig_reported(&s, "the directory cannot be synced"));
+    CHECK(!rig_stat(&s).degraded);
+    faultos_disarm();
+    rig_append(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 100);
+    rig_reopen(&s);
+    rig_expect(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 100);
+    rig_close(&s);
+    faultos_remove();
+}
+
 Test(faults, with_fsync_each_a_failed_sync_fails_the_append)
 {
     faultos_install();

@@ -411,6 +411,35 @@ Test(weaknesses_life, making_a_file_does_not_hold_up_other_topics)
     faultos_remove();
 }
 
+static atomic_bool removal_is_held, removal_may_go_on;
+
+static void hold_removal(void *arg, const char *file)
+{
+    if (strcmp(file, arg) == 0) {
+        atomic_store(&removal_is_held, true);
+        while (!atomic_load(&removal_may_go_on))
+            sleep_ms(1);
+    }
+}
+
+Test(weaknesses_life, removing_files_holds_up_nobody_who_needs_a_block)
+{
+    faultos_install();
+    rig_open(&s);
+    rig_append_many(&s, "t", 0, 4 * RIG_BLOCKS_PER_FILE, 60000);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    faultos_on_sync(hold_removal, strrchr(s.dir, '/') + 1);
+    rig_expect_many(&s, "t", 0, 4 * RIG_BLOCKS_PER_FILE, 60000);
+    CHECK_SOON(atomic_load(&removal_is_held));
+    CHECK(rig_stat(&s).free_block_count > 0); /* for ever, if they wait for the removal */
+    rig_append(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 60000);
+    atomic_store(&removal_may_go_on, true);
+    rig_expect(&s, "t", 4 * RIG_BLOCKS_PER_FILE, 60000);
+    faultos_on_sync(NULL, NULL);
+    rig_close(&s);
+    faultos_remove();
+}
+
 static atomic_bool batches_done;
 
 static void *append_batches(void *arg)
