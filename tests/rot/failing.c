@@ -2,7 +2,7 @@
 /*
  * failing.c - a damaged store is verified, repaired or opened while the n-th system call or the n-th
  * allocation fails, for n = 1, 2, ... until none is left; or all calls from the n-th on, as when the
- * process is killed there.
+ * process is killed there; or, in the middle of a repair, the power is cut before its n-th change.
  *
  *     failing [--dense N] [SEED]     n grows by 1 and, by dice, about an N-th of itself; 2: CI
  *     failing SEED STORE ACTION FAULT N      that one, as a failure prints it
@@ -27,6 +27,7 @@
 #include "format.h"
 #include "powercut.h"
 #include "reference.h"
+#include "tmpdir.h"
 
 enum { DICE_STORES = 6, DICE_PLACES = 10, TOPICS_MAX = 64 };
 
@@ -82,7 +83,7 @@ char *__wrap_strndup(const char *text, size_t size)
 
 /* ------------------------------------------------------------------------------------ faults -- */
 
-enum fault_kind { FAULT_ALLOC, FAULT_EIO, FAULT_ENOSPC, FAULT_KILL, FAULT_COUNT };
+enum fault_kind { FAULT_ALLOC, FAULT_EIO, FAULT_ENOSPC, FAULT_KILL, FAULT_POWER, FAULT_COUNT };
 
 static const int fault_errors[] = {ENOMEM, EIO, ENOSPC, EIO};
 
@@ -102,25 +103,57 @@ static void on_abort(int number)
     raise(number);
 }
 
-static void fault_arm(void)
+static char *cut_dir; /* what the cut leaves; NULL: there was none */
+
+static void cut_power(void *arg)
+{
+    static const unsigned percents[] = {2, 20, 50, 80, 98};
+    uint64_t random = fault.seed * 1000003 + fault.store * 10007 + fault.nth;
+    enum powercut_mode mode =
+        POWERCUT_DURABLE + powercut_random(&random, POWERCUT_MODE_COUNT - POWERCUT_DURABLE);
+    unsigned percent = percents[powercut_random(&random, ARRAY_COUNT(percents))];
+
+    cut_dir = tmpdir_create();
+    powercut_write(cut_dir, mode, percent, &random);
+}
+
+/* For a store in `dir` that is not open. */
+static void fault_arm(const char *dir)
 {
     if (fault.nth == 0)
         return;
     atomic_store(&alloc_hit, false);
-    if (fault.kind == FAULT_ALLOC)
+    if (fault.kind == FAULT_ALLOC) {
         atomic_store(&alloc_left, (long)fault.nth);
-    else
+    } else if (fault.kind == FAULT_POWER) {
+        faultos_remove();
+        powercut_install(dir, NULL);
+        powercut_arm(fault.nth, cut_power, NULL);
+    } else {
         faultos_arm(&(struct faultos_rule){.kind = FAULTOS_ANY,
                                            .nth = fault.nth,
                                            .error = fault_errors[fault.kind],
                                            .forever = fault.kind == FAULT_KILL});
+    }
 }
 
-/* All is well again; true: it had come to the fault. */
-static bool fault_disarm(void)
+/* All is well again; after a cut the store is what that left.  True: it had come to the fault. */
+static bool fault_disarm(const char *dir)
 {
-    bool hit = atomic_load(&alloc_hit) || faultos_failed_count() > 0;
+    bool hit = atomic_load(&alloc_hit) || faultos_failed_count() > 0 || cut_dir;
+    struct ref_images left;
 
+    if (fault.nth > 0 && fault.kind == FAULT_POWER) {
+        powercut_remove();
+        faultos_install();
+    }
+    if (cut_dir) {
+        images_read(&left, cut_dir);
+        images_write(&left, dir);
+        images_free(&left);
+        tmpdir_destroy(cut_dir);
+        cut_dir = NULL;
+    }
     atomic_store(&alloc_left, 0);
     atomic_store(&alloc_hit, false);
     faultos_disarm();
@@ -308,9 +341,9 @@ static void check_kept(const struct contents *before, const struct contents *aft
 
 static bool act_verify(struct rig *rig, struct found *ret, const struct found *want)
 {
-    fault_arm();
+    fault_arm(rig->dir);
     ret->r = walrus_verify(rig->dir, NULL, &ret->verified);
-    bool hit = fault_disarm();
+    bool hit = fault_disarm(rig->dir);
     if (want && ret->r == 0 && fault.kind == FAULT_ALLOC)
         CHECK_INT(ret->verified.damage_count, want->verified.damage_count);
     if (want && ret->r == 0)
@@ -324,9 +357,9 @@ static bool act_repair(struct rig *rig, struct found *ret, const struct found *w
 {
     struct walrus_verify_result ignored;
 
-    fault_arm();
+    fault_arm(rig->dir);
     ret->r = walrus_repair(rig->dir, NULL, &ignored);
-    bool hit = fault_disarm();
+    bool hit = fault_disarm(rig->dir);
     if (want) /* the next one mends the rest, and maybe more: what was mended leads on */
         CHECK_INT(walrus_repair(rig->dir, NULL, &ignored), want->r);
     CHECK_INT(walrus_verify(rig->dir, NULL, &ret->verified), 0);
@@ -368,7 +401,7 @@ static bool act_open(struct rig *rig, struct found *ret, const struct found *wan
 {
     struct walrus_topic *topic;
 
-    fault_arm();
+    fault_arm(rig->dir);
     ret->r = rig_try_open(rig);
     for (uint64_t id = 0; ret->r == 0 && walrus_topic_after(rig->walrus, id, &topic) == 0;) {
         struct walrus_topic_stat stat;
@@ -379,7 +412,7 @@ static bool act_open(struct rig *rig, struct found *ret, const struct found *wan
     }
     if (ret->r == 0)
         rig_close_degraded(rig);
-    bool hit = fault_disarm();
+    bool hit = fault_disarm(rig->dir);
     if (want && want->r == 0 && ret->r < 0)
         CHECK(hit);
     look(rig, &ret->contents);
@@ -389,7 +422,8 @@ static bool act_open(struct rig *rig, struct found *ret, const struct found *wan
 static bool (*const actions[])(struct rig *rig, struct found *ret,
                                const struct found *want) = {act_verify, act_repair, act_open};
 
-/* Kinds of faults, the first ones.  A verify takes no space; who opens is killed in tests/crash. */
+/* Kinds of faults, the first ones.  A verify takes no space; who opens is killed, and has the power
+ * cut, in tests/crash. */
 static const enum fault_kind fault_counts[] = {FAULT_ENOSPC, FAULT_COUNT, FAULT_KILL};
 
 /* -------------------------------------------------------------------------------------- runs -- */
