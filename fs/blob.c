@@ -6,7 +6,7 @@
  * the process that opened the file, once something was written, because only FLUSH can tell
  * close(2) of an error; children that inherited the descriptor send FLUSH, too, and count for
  * nothing.  What is left at RELEASE is committed then.  A process that a signal killed flushes like
- * any other, on its way out: its flags in /proc/PID/stat tell it, and the blob is dropped.
+ * any other, on its way out: /proc/PID/stat tells it, and the blob is dropped.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,9 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "produce.h"
 
-#define PROCESS_SIGNALED 0x400 /* PF_SIGNALED of the kernel: killed by a signal */
+#define PROCESS_SIGNALED 0x400 /* PF_SIGNALED of the kernel: ended by a signal */
+#define EXIT_SIGNAL_MASK 0x7f  /* of an exit code: the signal, 0 after exit(2) */
 
 /* Reads a small file of /proc about a thread.  False: it is gone, or in another pid namespace. */
 static bool proc_read(pid_t tid, const char *name, char *ret_text, size_t room)
@@ -48,17 +50,45 @@ static pid_t process_of(pid_t tid)
     return line != NULL ? (pid_t)strtol(line + 6, NULL, 10) : 0;
 }
 
-static bool process_was_killed(pid_t tid)
+/* The number in a field of /proc/PID/stat, as proc(5) counts them; -1: it is not there. */
+static long stat_field(const char *text, unsigned number)
+{
+    /* pid (name) state ppid ...; the name may hold anything */
+    const char *at = strrchr(text, ')');
+    for (unsigned i = 2; at != NULL && i < number; i++)
+        at = strchr(at + 1, ' ');
+    return at != NULL ? strtol(at, NULL, 10) : -1;
+}
+
+/* Whether a signal ended the thread; *ret_code: that of its process (0: none, or not to be seen). */
+static bool thread_was_signaled(pid_t tid, long *ret_code)
 {
     char text[1024];
-    if (!proc_read(tid, "stat", text, sizeof(text)))
+    long flags = proc_read(tid, "stat", text, sizeof(text)) ? stat_field(text, 9) : -1;
+    if (flags < 0 || (flags & PROCESS_SIGNALED) == 0)
         return false;
-    /* pid (name) state ppid pgrp session tty tpgid flags ...; the name may hold anything */
-    const char *at = strrchr(text, ')');
-    unsigned long flags;
-    if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
+    *ret_code = stat_field(text, 52);
+    return true;
+}
+
+/*
+ * Whether a signal killed the process whose thread flushes.  The flag alone does not tell: when a
+ * process exits, its other threads carry it as well, and often it is one of them that closes the
+ * files.  The code tells, to who may see it, which takes the right that /proc/PID/io takes; who may
+ * not goes by the first thread, which mostly is the one that exits.
+ */
+static bool process_was_killed(pid_t tid, pid_t process)
+{
+    char text[512];
+    long code;
+
+    if (!thread_was_signaled(tid, &code))
         return false;
-    return (flags & PROCESS_SIGNALED) != 0;
+    if (code > 0)
+        return (code & EXIT_SIGNAL_MASK) != 0;
+    if (proc_read(tid, "io", text, sizeof(text)))
+        return false;
+    return thread_was_signaled(process, &code);
 }
 
 void blob_open(struct handle *handle, pid_t tid)
@@ -124,7 +154,9 @@ int blob_flush(struct handle *handle, pid_t tid, bool durable)
     pid_t process = process_of(tid);
     if (blob->opener != 0 && process != 0 && process != blob->opener)
         return 0;
-    if (process_was_killed(tid)) {
+    if (process_was_killed(tid, process)) {
+        if (blob->blob != NULL)
+            log_write(WALRUS_WARNING, 0, NULL, "a blob was dropped: a signal killed its writer");
         blob_fail(handle, -EINTR);
         return 0;
     }

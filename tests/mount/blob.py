@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 
 import lib
 from lib import case, equal, fails_with
@@ -73,24 +74,74 @@ def _(m):
     equal([t.next(), t.next(), t.next()], [b"first", b"second", b""])
 
 
-@case("a writer that a signal killed leaves no entry")
-def _(m):
-    t = m.topic()
-    r, w = os.pipe()
+def writer_ends(t, data, end, threads, begin=lambda: None):
+    """A process with so many more threads writes to `blob`, and ends by end(), without a close.  Returns its status."""
     pid = os.fork()
     if pid == 0:
         try:
-            fd = os.open(t.file("blob"), os.O_WRONLY)
-            os.write(fd, b"half of it")
-            os.write(w, b"x")
+            begin()
+            for _ in range(threads):
+                threading.Thread(target=signal.pause, daemon=True).start()
+            os.write(os.open(t.file("blob"), os.O_WRONLY), data)
+            end()
             signal.pause()
         finally:
-            os._exit(1)
-    os.read(r, 1)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+            os._exit(77)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exit_elsewhere():
+    threading.Thread(target=os._exit, args=(0,)).start()
+
+
+@case("a writer that a signal killed leaves no entry, and errors tells")
+def _(m):
+    t = m.topic()
+    for threads in (0, 3):
+        equal(writer_ends(t, b"half of it", kill_self, threads), -signal.SIGKILL)
     t.append(b"after")
     equal([t.next(), t.next()], [b"after", b""])
+    equal(lib.read_all(os.path.join(m.path, ".walrusfs", "errors")).count(b"a signal killed its writer"), 2)
+
+
+@case("a writer that exits without closing leaves an entry, whatever its threads do")
+def _(m):
+    t = m.topic()
+    for threads in (0, 4):
+        for number, end in enumerate((lambda: os._exit(0), lambda: os._exit(3), exit_elsewhere)):
+            if threads == 0 and end is exit_elsewhere:
+                continue
+            for _ in range(5):
+                equal(writer_ends(t, b"%d %d" % (threads, number), end, threads), (0, 3, 0)[number])
+                equal(t.next(), b"%d %d" % (threads, number))
+
+
+@case("the same without the right to look into the writer's process", mounted=False)
+def _(m):
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        raise lib.Skip("needs root and setpriv")
+    with open(m.err_path, "ab") as err:
+        m.daemon = subprocess.Popen(["setpriv", "--bounding-set=-sys_ptrace", *m.command(("-o", "allow_other"))],
+                                    stderr=err, stdin=subprocess.DEVNULL)
+    lib.until("the mount", m.ready)
+    os.chmod(m.work, 0o755)
+    t = m.topic()
+    os.chmod(t.path, 0o777)
+
+    def as_other(end, threads):
+        def become():
+            os.setgid(65534)
+            os.setuid(65534)
+        return writer_ends(t, b"blob", end, threads, become)
+    for threads in (0, 4):
+        equal(as_other(lambda: os._exit(0), threads), 0)
+        equal(t.next(), b"blob")
+        equal(as_other(kill_self, threads), -signal.SIGKILL)
+        equal(t.next(), b"")
 
 
 @case("close tells that the blob could not be committed")

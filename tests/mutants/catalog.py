@@ -700,9 +700,14 @@ mutant("blob-write-anywhere", "a blob is written from its start on, without a ga
        "mount blob.py gap")
 mutant("half-blob-kept", "a blob whose writer was killed is no entry",
        "fs/blob.c",
-       "    return (flags & PROCESS_SIGNALED) != 0;",
-       "    return false;",
+       "        return (code & EXIT_SIGNAL_MASK) != 0;",
+       "        return false;",
        "mount blob.py killed")
+mutant("blob-lost-at-exit", "a blob is kept when a program with several threads exits",
+       "fs/blob.c",
+       "        return (code & EXIT_SIGNAL_MASK) != 0;",
+       "        return true;",
+       "mount blob.py threads")
 mutant("fsync-does-nothing", "fsync(2) makes what was written durable",
        "fs/produce.c",
        "    if (topic != NULL)\n        return walrus_topic_sync(topic);",
