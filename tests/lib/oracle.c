@@ -12,7 +12,7 @@
 
 bool oracle_consumed(enum oracle_state state)
 {
-    return state >= ORACLE_SOFT;
+    return state >= ORACLE_CUT;
 }
 
 uint64_t oracle_offset(const struct oracle_topic *topic, const struct oracle_group *group)
@@ -38,7 +38,7 @@ void oracle_stored(struct oracle_topic *topic, struct oracle_group *group)
     if (oracle_ranges(topic, group) > 56) /* more than can be stored */
         return;
     for (uint64_t seq = 0; seq < topic->count; seq++) {
-        if (group->state[seq] == ORACLE_SOFT)
+        if (group->state[seq] == ORACLE_CUT || group->state[seq] == ORACLE_SOFT)
             group->state[seq] = ORACLE_DONE;
         if (group->state[seq] >= ORACLE_DONE && topic->durable <= seq)
             topic->durable = seq + 1;
@@ -213,8 +213,8 @@ static bool group_between(const struct oracle *oracle, const struct oracle_topic
         if (is && !oracle_consumed(before->state[seq]) && !oracle_consumed(after->state[seq]))
             return false; /* skipped */
         if (!is && before->state[seq] == ORACLE_DONE)
-            return false; /* again, although that was durable */
-        missing += !is && before->state[seq] == ORACLE_SOFT;
+            return false;                                    /* again, although that was durable */
+        missing += !is && before->state[seq] == ORACLE_SOFT; /* those in hand do not count */
     }
     return oracle_ranges(topic, before) > 56 || oracle->strict ||
            missing <= oracle->persist_every; /* strict: soft only while a store is opened */
@@ -225,7 +225,7 @@ static void group_print(const char *what, const struct oracle_topic *topic,
 {
     fprintf(stderr, "%-6s %s/%s:", what, topic->name, group->name);
     for (uint64_t seq = 0; seq < topic->count; seq++)
-        fputc(".hsDg"[group->state[seq]], stderr);
+        fputc(".hcsDg"[group->state[seq]], stderr);
     fputc('\n', stderr);
 }
 

@@ -21,6 +21,7 @@ enum { ORACLE_TOPICS = 3, ORACLE_GROUPS = 3, ORACLE_ENTRIES = 1024 };
 enum oracle_state {
     ORACLE_PENDING,
     ORACLE_HELD, /* some reader has it */
+    ORACLE_CUT,  /* consumed by the call that a kill ended: nobody was told, maybe not stored */
     ORACLE_SOFT, /* consumed; at-least-once: maybe not stored yet */
     ORACLE_DONE, /* consumed, and that is durable */
     ORACLE_GONE, /* was given back before the group was made; a crash may undo the giving back */

@@ -126,7 +126,7 @@ static void crash_adopt(const struct oracle *found)
                 if (*state == ORACLE_DONE && was == ORACLE_GONE)
                     *state = ORACLE_GONE;
                 else if (*state == ORACLE_DONE && killed && was != ORACLE_DONE)
-                    *state = ORACLE_SOFT;
+                    *state = was == ORACLE_SOFT ? ORACLE_SOFT : ORACLE_CUT;
             }
     }
     program_close();
