@@ -126,10 +126,16 @@ def rename_with_flags(old, new, flags):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
+def process_state(pid):
+    """The letter of proc(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as f:
+        return f.read().rsplit(b")", 1)[1].split()[0]
+
+
 def has_ended(pid):
     """A daemon in the background: gone, or dead and not yet collected by init."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as f:
-        return f.read().rsplit(b")", 1)[1].split()[0] == b"Z"
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return process_state(pid) == b"Z"
     return True
 
 

@@ -110,19 +110,21 @@ def _(m):
 @case("who interrupts the command during a long recovery has no mount afterwards, and no daemon", mounted=False)
 def _(m):
     disks.need_failpoints()
-    leave_log_files(m, 30)
-    os.unlink(os.path.join(m.store, "LOCK"))
+    leave_log_files(m, 3)
+    lock = os.path.join(m.store, "LOCK")
+    os.unlink(lock)
     command = subprocess.Popen([WALRUSFS, m.store, m.path], env=dict(
-        os.environ, LD_PRELOAD=disks.built("failpoints.so"), WALRUSFS_FAIL="openat:wal:1+:sleep"))
-    lib.until("the recovery", lambda: os.path.exists(os.path.join(m.store, "LOCK")) and
-              lib.read_all(os.path.join(m.store, "LOCK")))
-    pid = int(lib.read_all(os.path.join(m.store, "LOCK")))
+        os.environ, LD_PRELOAD=disks.built("failpoints.so"), WALRUSFS_FAIL="openat:wal:2:stop"))
+    lib.until("the recovery", lambda: os.path.exists(lock) and lib.read_all(lock))
+    pid = int(lib.read_all(lock))
+    lib.until("the daemon is stopped in the middle of it", lambda: lib.process_state(pid) == b"T")
     command.send_signal(signal.SIGINT)
     equal(command.wait(120), -signal.SIGINT)
+    os.kill(pid, signal.SIGCONT)
     lib.until("the daemon has ended", lambda: lib.has_ended(pid))
     assert not os.path.ismount(m.path), "it is mounted"
     m.start()
-    equal(m.find().status()["entries"], 30)
+    equal(m.find().status()["entries"], 3)
 
 
 @case("a notify socket in the abstract namespace is served, a path that is none harms nothing", mounted=False)

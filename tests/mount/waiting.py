@@ -43,11 +43,6 @@ def parked(t, count):
     lib.until(f"{count} readers wait", lambda: t.status()["waiting"] == count)
 
 
-def process_state(pid):
-    with open(f"/proc/{pid}/stat", "rb") as f:
-        return f.read().rsplit(b")", 1)[1].split()[0]
-
-
 @case("wait gives one entry at once when there is one")
 def _(m):
     t = m.topic()
@@ -123,7 +118,7 @@ def _(m):
                 finally:
                     os._exit(0)
             readers.append(pid)
-            lib.until("the reader sleeps", lambda pid=pid: process_state(pid) == b"S")
+            lib.until("the reader sleeps", lambda pid=pid: lib.process_state(pid) == b"S")
         parked(t, 1)
         for pid in reversed(readers):
             os.kill(pid, signal.SIGKILL)

@@ -10,7 +10,8 @@
  *     WALRUSFS_FAIL=SITE:HIT:ACTION   what happens at the HIT-th hit of SITE; `HIT+`: from then on
  *
  * Actions: kill (SIGKILL before the call), tear (a write stores half of its bytes, then SIGKILL),
- * eio, enospc (the call is not made and fails so), sleep (20 ms, then the call).
+ * eio, enospc (the call is not made and fails so), sleep (20 ms, then the call), stop (SIGSTOP; the
+ * call after SIGCONT).
  *
  * Kinds: super, lock, topics, offsets, wal, each also with .tmp, and dir for directories.  A file
  * is known by the name it was opened by; msync(2) by the mapping.  Stores through a mapping are no
@@ -40,7 +41,7 @@
 #define MAPS_MAX  256u
 #define KIND_NONE 0
 
-enum action { ACT_NONE, ACT_KILL, ACT_TEAR, ACT_EIO, ACT_ENOSPC, ACT_SLEEP };
+enum action { ACT_NONE, ACT_KILL, ACT_TEAR, ACT_EIO, ACT_ENOSPC, ACT_SLEEP, ACT_STOP };
 
 /* As it lies in the file of counts. */
 struct site {
@@ -80,7 +81,7 @@ static struct {
 
 static void read_plan(const char *text)
 {
-    static const char *const actions[] = {"", "kill", "tear", "eio", "enospc", "sleep"};
+    static const char *const actions[] = {"", "kill", "tear", "eio", "enospc", "sleep", "stop"};
     const char *action = strrchr(text, ':'), *hit = action;
     while (hit != NULL && hit > text && (hit == action || *hit != ':'))
         hit--;
@@ -166,6 +167,9 @@ static bool stopped(const char *call, uint8_t kind)
         return true;
     case ACT_SLEEP:
         nanosleep(&pause, NULL);
+        return false;
+    case ACT_STOP:
+        kill(getpid(), SIGSTOP);
         return false;
     default:
         return false;
