@@ -315,6 +315,28 @@ static void change_group(struct attr_blob *blob, unsigned index, const struct st
     owner_change(&blob->owners[GROUP_OFFSET], stat, to_set, 0);
 }
 
+void attr_inherit(struct mount *mount, const struct place_key *dir, gid_t *gid, mode_t *mode)
+{
+    struct stat stat = {.st_mode = 0};
+
+    get_owner(mount, dir, &stat);
+    if ((stat.st_mode & S_ISGID) != 0) {
+        *gid = stat.st_gid;
+        *mode |= S_ISGID;
+    }
+}
+
+/* The kernel is to forget the attributes of a directory that has those of another, which changed:
+ * for as long as it keeps them, who lost a topic could still make and remove its groups. */
+static void drop_derived(struct mount *mount, enum kind kind, uint64_t topic_id)
+{
+    struct node *node = node_find_dir(mount, kind, topic_id);
+    if (node == NULL)
+        return;
+    (void)fuse_lowlevel_notify_inval_inode(mount->session, node_ino(mount, node), -1, 0);
+    node_unref(mount, node);
+}
+
 int attr_set(struct mount *mount, struct node *node, const struct stat *stat, int to_set)
 {
     const struct place_key *key = &node->place->key;
@@ -325,12 +347,20 @@ int attr_set(struct mount *mount, struct node *node, const struct stat *stat, in
     if (holder == HOLDER_ROOT) {
         load_root(mount, &blob);
         owner_change(&blob.owners[0], stat, to_set, stat->st_mode);
-        return walrus_set_attr(mount->store, &blob);
+        int r = walrus_set_attr(mount->store, &blob);
+        if (r == 0)
+            drop_derived(mount, KIND_META, 0);
+        return r;
     }
     if (holder == HOLDER_TOPIC && key->topic != NULL) {
         load_topic(mount, key->topic, &blob);
         change_topic(&blob, index, stat, to_set);
-        return walrus_topic_set_attr(key->topic, &blob);
+        int r = walrus_topic_set_attr(key->topic, &blob);
+        if (r == 0 && index == TOPIC_DIR) {
+            drop_derived(mount, KIND_GROUPS, key->topic_id);
+            drop_derived(mount, KIND_ENTRIES, key->topic_id);
+        }
+        return r;
     }
     if (holder == HOLDER_GROUP && key->group != NULL) {
         load_group(mount, key->group, &blob);

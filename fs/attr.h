@@ -18,6 +18,9 @@
 void attr_init_topic(void *ret_attr, uid_t uid, gid_t gid, mode_t mode);
 void attr_init_group(void *ret_attr, uid_t uid, gid_t gid, mode_t mode);
 
+/* A directory with the setgid bit gives its group, and the bit, to what is made in it. */
+void attr_inherit(struct mount *mount, const struct place_key *dir, gid_t *gid, mode_t *mode);
+
 /* What stat(2) is to say of the node to the thread `tid`; engine calls, no lock.
  * -ENOENT: the entry is gone. */
 WALRUS_CHECK int attr_get(struct mount *mount, struct node *node, pid_t tid, struct stat *ret_stat);

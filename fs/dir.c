@@ -369,9 +369,12 @@ static int make_topic(struct request *request, struct place_key *key)
     const struct fuse_ctx *who = fuse_req_ctx(request->req);
     unsigned char topic_attr[WALRUS_ATTR_SIZE], group_attr[WALRUS_ATTR_SIZE];
     struct walrus_topic *topic;
+    gid_t gid = who->gid;
+    mode_t mode = request->mode & 07777;
 
-    attr_init_topic(topic_attr, who->uid, who->gid, request->mode & 07777);
-    attr_init_group(group_attr, who->uid, who->gid, request->mode & 07777);
+    attr_inherit(request->mount, &request->node->place->key, &gid, &mode);
+    attr_init_topic(topic_attr, who->uid, gid, mode);
+    attr_init_group(group_attr, who->uid, gid, mode);
     int r =
         walrus_topic_create(request->mount->store, request->name, topic_attr, group_attr, &topic);
     if (r == 0) {
@@ -386,8 +389,11 @@ static int make_group(struct request *request, const struct place_key *dir, stru
     const struct fuse_ctx *who = fuse_req_ctx(request->req);
     unsigned char attr[WALRUS_ATTR_SIZE];
     struct walrus_group *group;
+    gid_t gid = who->gid;
+    mode_t mode = request->mode & 07777;
 
-    attr_init_group(attr, who->uid, who->gid, request->mode & 07777);
+    attr_inherit(request->mount, dir, &gid, &mode);
+    attr_init_group(attr, who->uid, gid, mode);
     int r = walrus_group_create(dir->topic, request->name, attr, &group);
     if (r == 0) {
         key->kind = KIND_GROUP;

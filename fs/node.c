@@ -380,6 +380,22 @@ void node_forget(struct mount *mount, struct node *node, uint64_t count)
     node_collect_unlock(mount->nodes, node);
 }
 
+struct node *node_find_dir(struct mount *mount, enum kind kind, uint64_t topic_id)
+{
+    struct node_table *table = mount->nodes;
+    struct place_key key = {.kind = kind, .topic_id = topic_id};
+    struct node *node = NULL;
+
+    lock_acquire(&table->lock);
+    struct place *place = place_find_locked(table, &key);
+    if (place != NULL && !list_empty(&place->idle)) {
+        node = LIST_ENTRY(place->idle.next, struct node, link);
+        node->ref_count++;
+    }
+    lock_release(&table->lock);
+    return node;
+}
+
 struct node *node_ref(struct mount *mount, struct node *node)
 {
     lock_acquire(&mount->nodes->lock);

@@ -94,6 +94,9 @@ static inline enum kind node_kind(const struct node *node)
  * it returns. */
 WALRUS_CHECK int node_look_up(struct mount *mount, struct node *dir, struct place_key *key,
                               pid_t tid, struct node **ret_node);
+/* The node of a fixed directory of the topic (0: of the root), with a reference; NULL: nobody looked
+ * it up. */
+struct node *node_find_dir(struct mount *mount, enum kind kind, uint64_t topic_id);
 void node_forget(struct mount *mount, struct node *node, uint64_t count);
 struct node *node_ref(struct mount *mount, struct node *node);
 void node_unref(struct mount *mount, struct node *node);

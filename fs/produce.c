@@ -43,8 +43,12 @@ int produce_topic(struct handle *handle, struct walrus_topic **ret_topic)
     int r = walrus_topic_find(store, key->name, ret_topic);
     if (r != -ENOENT)
         return r;
-    attr_init_topic(topic_attr, handle->uid, handle->gid, 0755);
-    attr_init_group(group_attr, handle->uid, handle->gid, 0755);
+    const struct place_key root = {.kind = KIND_ROOT};
+    gid_t gid = handle->gid;
+    mode_t mode = 0755;
+    attr_inherit(handle->mount, &root, &gid, &mode);
+    attr_init_topic(topic_attr, handle->uid, gid, mode);
+    attr_init_group(group_attr, handle->uid, gid, mode);
     r = walrus_topic_create(store, key->name, topic_attr, group_attr, ret_topic);
     return r == -EEXIST ? walrus_topic_find(store, key->name, ret_topic) : r;
 }

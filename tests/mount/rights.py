@@ -77,6 +77,48 @@ def _(m):
     equal(t.next(), b"for both")
 
 
+@case("who loses a topic by chown or chmod makes and removes no group in it from then on", "-o", "allow_other")
+def _(m):
+    t = shared(m)
+
+    def seen():
+        s = os.stat(t.file("groups"))
+        return s.st_uid, stat.S_IMODE(s.st_mode)
+    os.chown(t.path, OTHER, OTHER)
+    equal(seen(), (OTHER, 0o755), "groups of the topic that was given away")
+    os.chown(t.path, 0, 0)
+    equal(as_other(lambda: os.mkdir(t.file("groups/late"))), errno.EACCES, "mkdir of a group after chown")
+    os.chmod(t.path, 0o777)
+    equal(seen(), (0, 0o777), "groups of the topic that is open to all")
+    os.chmod(t.path, 0o755)
+    equal(as_other(lambda: os.rmdir(t.file("groups/default"))), errno.EACCES, "rmdir of a group after chmod")
+    equal(seen(), (0, 0o755), "groups of the topic that was closed")
+    os.stat(m.find(".walrusfs").path)
+    os.chown(m.path, OTHER, OTHER)
+    equal(os.stat(m.find(".walrusfs").path).st_uid, OTHER, "the owner of .walrusfs")
+
+
+@case("a directory with the setgid bit gives its group to what is made in it", "-o", "allow_other")
+def _(m):
+    t = shared(m)
+
+    def group(path):
+        s = os.stat(path)
+        return s.st_uid, s.st_gid, stat.S_IMODE(s.st_mode)
+    os.chown(m.path, 0, 77)
+    os.chmod(m.path, 0o3777)
+    new = m.topic("new")
+    equal((group(new.path), group(new.file("append"))), ((0, 77, 0o2755), (0, 77, 0o644)), "a topic and its append")
+    os.mkdir(new.file("groups/g"))
+    equal((group(new.file("groups/g")), group(new.file("groups/g/next"))), ((0, 77, 0o2755), (0, 77, 0o400)), "a group")
+    os.mkdir(t.file("groups/g"))
+    equal(group(t.file("groups/g")), (0, 0, 0o755), "a group of a topic without the bit")
+    m.restart("-o", "allow_other,autocreate")
+    made = m.find("made")
+    equal(as_other(lambda: made.append(b"x")), 0, "the first write")
+    equal(group(made.path), (OTHER, 77, 0o2755), "a topic that a write made")
+
+
 @case("modes and owners survive a restart")
 def _(m):
     t = shared(m)
@@ -107,6 +149,49 @@ def _(m):
             fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(a)
     os.close(b)
+
+
+@case("a lock of flock on a directory holds across opens")
+def _(m):
+    import fcntl
+    t = m.topic()
+    a, b = (os.open(t.path, os.O_RDONLY) for _ in range(2))
+    fcntl.flock(a, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with fails_with(errno.EAGAIN):
+        fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(a)
+    fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(b)
+
+
+@case("lsattr and chattr have nothing to show or set, and take nothing")
+def _(m):
+    import fcntl
+    t = m.topic()
+    t.append(b"kept")
+    get_flags = 0x80086601
+    for path, number in ((t.path, errno.EOPNOTSUPP), (t.file("append"), errno.ESTALE), (t.file("next"), errno.ESTALE)):
+        fd = os.open(path, os.O_RDONLY)
+        with fails_with(number, errno.ENOTTY):
+            fcntl.ioctl(fd, get_flags, bytes(8))
+        os.close(fd)
+    equal(t.next(), b"kept")
+
+
+@case("chown -R sets all that has an owner of its own, and names the rest")
+def _(m):
+    if os.geteuid() != 0:
+        raise lib.Skip("needs root")
+    t = m.topic()
+    t.append(b"kept")
+    done = subprocess.run(["chown", "-R", "7:8", t.path], stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C"))
+    refused = sorted(line.split(b"'")[1].decode() for line in done.stderr.splitlines())
+    equal((done.returncode, refused),
+          (1, [t.file(n) for n in ("entries", "entries/0", "groups", "groups/default/status", "status")]))
+    for top, directories, names in os.walk(t.path):
+        for name in directories + names:
+            equal(os.stat(os.path.join(top, name)).st_uid, 7, os.path.join(top, name))
+    equal(t.next(), b"kept")
 
 
 @case("a read-only mount shows and changes nothing", mounted=False)
