@@ -235,6 +235,61 @@ def _(m):
     equal((entries(b), a.status()["pending"]), (want, 0))
 
 
+@case("sort, tac, shuf and split read drain, and sort -o and split --filter store")
+def _(m):
+    need("shuf")
+    t, u = m.topic(), m.topic("u")
+    lines = [b"b\n", b"a\n", b"c\n"]
+    fill(t, *lines)
+    run("sort", "-o", u.file("lines"), t.file("drain"))
+    equal(entries(u), sorted(lines))
+    fill(t, *lines)
+    equal(run("tac", t.file("drain")), b"".join(reversed(lines)))
+    fill(t, *lines)
+    equal(sorted(run("shuf", t.file("drain")).splitlines(True)), sorted(lines))
+    fill(t, *lines)
+    run("split", "-l", "1", t.file("drain"), os.path.join(m.work, "part."))
+    equal(sorted(slurp(os.path.join(m.work, n)) for n in os.listdir(m.work) if n.startswith("part.")), sorted(lines))
+    run("split", "-l", "2", "--filter", 'cat > "$U/append"', data=b"1\n2\n3\n", U=u.path)
+    equal(entries(u), [b"1\n2\n", b"3\n"])
+
+
+@case("programs that remove a file before they write it, or make one beside it, fail and change nothing")
+def _(m):
+    t = m.topic()
+    t.append(b"kept\n")
+    source = spill(m, "source", b"data")
+    for command in (("install", source, t.file("append")), ("install", source, t.file("new")),
+                    ("mv", source, t.file("append")), ("mv", source, t.path), ("cp", source, t.path),
+                    ("cp", "-b", source, t.file("append")), ("cp", "--remove-destination", source, t.file("append")),
+                    ("split", source, t.file("part.")), ("sed", "-i", "s/k/x/", t.file("next")),
+                    ("ln", "-f", t.file("append"), t.file("lines"))):
+        need(command[0])
+        done = subprocess.run(command, stderr=subprocess.PIPE, timeout=120)
+        assert done.returncode != 0 and done.stderr, f"{command} says nothing"
+        equal(slurp(source), b"data", f"the source after {command}")
+        t.settled(pending=1, claimed=0)
+    equal(entries(t), [b"kept\n"])
+
+
+@case("tail -f of follow shows nothing and takes, as the manual warns; of drain it shows what was there")
+def _(m):
+    need("tail")
+    t, out = m.topic(), os.path.join(m.work, "out")
+    for name, want in (("follow", b""), ("drain", b"1\n2\n")):
+        fill(t, b"1\n", b"2\n")
+        with open(out, "wb") as f:
+            tail = subprocess.Popen(["tail", "-f", t.file(name)], stdout=f)
+        try:
+            t.settled(pending=0)
+            lib.until("tail shows it", lambda: slurp(out) == want)
+        finally:
+            tail.kill()
+            tail.wait()
+        equal(slurp(out), want, f"what tail -f showed of {name}")
+    t.settled(pending=0, claimed=0)
+
+
 # ------------------------------------------------------------------------------------------- less, grep, awk, perl
 
 
