@@ -16,8 +16,8 @@
  * A seek is stored first and counts then, while no other thread stores.
  *
  * Failure: an offset that cannot be stored is final for the store's groups (offsets.h).  One whose data
- * cannot be synced is not stored: the group is `behind`, and at-least-once hands out no more than
- * may come again (reader.c).
+ * cannot be synced is not stored: the group is `behind`.  At-least-once hands out no more than may
+ * come again (reader.c), whether stores fail or only take their time.
  */
 #include "store.h"
 
@@ -155,7 +155,7 @@ int group_consume(struct walrus_group *group, uint64_t seek_count, uint64_t firs
         r = done_add(group, first, end, strict, &counted);
     if (r == 0 && counted) {
         group->change++;
-        group->unstored_count += counted;
+        atomic_fetch_add(&group->unstored_count, counted);
         group->held_count -= MIN(counted, group->held_count);
         atomic_store(&group->last_take_ns, realtime_ns());
     }
@@ -230,7 +230,7 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
             cond_wait(&group->cond, &group->lock);
         } else {
             struct offset_value value;
-            uint64_t top, now = group->change, covered = group->unstored_count;
+            uint64_t top, now = group->change, covered = atomic_load(&group->unstored_count);
             group_value_locked(group, &value, &top);
             group->storing = true;
             lock_release(&group->lock);
@@ -239,7 +239,8 @@ int group_wait_stored(struct walrus_group *group, uint64_t change)
             group->storing = false;
             if (r == 0) {
                 group->stored_change = now;
-                group->unstored_count -= covered; /* not before: a crash would repeat them */
+                /* not before: a crash would repeat them */
+                atomic_fetch_sub(&group->unstored_count, covered);
                 atomic_store(&group->stored_low, value.offset);
                 atomic_store(&group->behind, false);
             } else {
@@ -327,7 +328,7 @@ static void seek_apply_locked(struct walrus_group *group, uint64_t target)
     group->seek_count++;
     group->held_count = 0;
     group->stored_change = ++group->change;
-    group->unstored_count = 0;
+    atomic_store(&group->unstored_count, 0);
     group_forget_back_locked(group);
     pos_clear(&group->cur);
     group->cur.seq = target; /* looked up by the next claim */

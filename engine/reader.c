@@ -359,20 +359,32 @@ static int reader_take_ahead(struct walrus_reader *reader, uint64_t offset, size
     return 0;
 }
 
-/* At-least-once: after a store that failed no more is handed out than may come again, before another
- * one worked.  What was consumed already can be read again. */
+/* Nothing is ever delivered for a reader that consumes in another way, or not at all. */
+static bool consumes_delivered(const struct walrus_reader *reader)
+{
+    return reader->group && reader->topic->store->options.consistency == WALRUS_AT_LEAST_ONCE;
+}
+
+bool walrus_reader_due(const struct walrus_reader *reader)
+{
+    const struct walrus_options *options = &reader->topic->store->options;
+    return consumes_delivered(reader) &&
+           atomic_load(&reader->group->unstored_count) >= MAX(options->persist_every, 1u);
+}
+
+/* At-least-once: no more is handed out than may come again, before the offset was stored.  What was
+ * consumed already can be read again. */
 static int reader_hold_back(struct walrus_reader *reader, uint64_t seq)
 {
     struct walrus_group *group = reader->group;
-    const struct walrus_options *options = &reader->topic->store->options;
-    if (!group || !atomic_load(&group->behind) || options->consistency == WALRUS_STRICT ||
+    bool due = walrus_reader_due(reader);
+    if (!consumes_delivered(reader) || (!due && !atomic_load(&group->behind)) ||
         taken_has(reader, seq))
         return 0;
     lock_acquire(&group->lock);
     int r = group->error;
-    bool full = group->unstored_count >= MAX(options->persist_every, 1u);
     lock_release(&group->lock);
-    return r == 0 && full ? group_store(group) : r;
+    return r == 0 && due ? group_store(group) : r;
 }
 
 ssize_t walrus_reader_read(struct walrus_reader *reader, void *buffer, size_t size, uint64_t offset,
@@ -412,7 +424,8 @@ static bool store_is_wanted(struct walrus_group *group, bool *ret_due)
     const struct walrus_options *options = &group->topic->store->options;
     uint32_t every = MAX(options->persist_every, 1u);
     lock_acquire(&group->lock);
-    *ret_due = options->consistency == WALRUS_STRICT || group->unstored_count >= every;
+    *ret_due =
+        options->consistency == WALRUS_STRICT || atomic_load(&group->unstored_count) >= every;
     bool early = group_holds_blocks_locked(group);
     lock_release(&group->lock);
     return *ret_due || early;
@@ -459,7 +472,7 @@ static int consume_prepare(struct walrus_reader *reader, uint64_t count)
     }
     lock_acquire(&group->lock);
     bool due = options->consistency == WALRUS_STRICT ||
-               group->unstored_count + count >= MAX(options->persist_every, 1u);
+               atomic_load(&group->unstored_count) + count >= MAX(options->persist_every, 1u);
     lock_release(&group->lock);
     return due ? topic_sync_to(reader->topic, end, false) : 0;
 }
@@ -528,12 +541,6 @@ static int reader_consume_delivered(struct walrus_reader *reader, uint64_t offse
     if (r < 0)
         cursor_clear(&reader->sent); /* the next call begins again, and steps over what is taken */
     return r;
-}
-
-/* Nothing is ever delivered for a reader that consumes in another way, or not at all. */
-static bool consumes_delivered(const struct walrus_reader *reader)
-{
-    return reader->group && reader->topic->store->options.consistency == WALRUS_AT_LEAST_ONCE;
 }
 
 int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset)

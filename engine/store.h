@@ -215,20 +215,20 @@ struct walrus_group {
 
     struct lock lock; /* LOCK_GROUP */
     struct cond cond;
-    uint64_t low;                /* GUARDED: everything below is consumed */
-    struct offset_range *done;   /* GUARDED: consumed ranges above low, ascending, not touching */
-    uint32_t done_count;         /* GUARDED */
-    uint32_t done_room;          /* GUARDED */
-    struct pos cur;              /* GUARDED: the first entry never claimed */
-    struct list back;            /* GUARDED: runs given back, ascending, all below cur */
-    uint64_t back_count;         /* GUARDED */
-    uint64_t back_bytes;         /* GUARDED */
-    uint64_t held_count;         /* GUARDED: entries claimed and not consumed */
-    uint64_t seek_count;         /* GUARDED: claims of before a seek do not count any more */
-    uint64_t change;             /* GUARDED: number of the last change of what is consumed */
-    uint64_t stored_change;      /* GUARDED: the last that is durable */
-    uint64_t unstored_count;     /* GUARDED: entries consumed and not durably stored */
-    _Atomic uint64_t stored_low; /* durable: blocks below may go */
+    uint64_t low;              /* GUARDED: everything below is consumed */
+    struct offset_range *done; /* GUARDED: consumed ranges above low, ascending, not touching */
+    uint32_t done_count;       /* GUARDED */
+    uint32_t done_room;        /* GUARDED */
+    struct pos cur;            /* GUARDED: the first entry never claimed */
+    struct list back;          /* GUARDED: runs given back, ascending, all below cur */
+    uint64_t back_count;       /* GUARDED */
+    uint64_t back_bytes;       /* GUARDED */
+    uint64_t held_count;       /* GUARDED: entries claimed and not consumed */
+    uint64_t seek_count;       /* GUARDED: claims of before a seek do not count any more */
+    uint64_t change;           /* GUARDED: number of the last change of what is consumed */
+    uint64_t stored_change;    /* GUARDED: the last that is durable */
+    _Atomic uint64_t unstored_count; /* consumed and not durably stored; written under LOCK_GROUP */
+    _Atomic uint64_t stored_low;     /* durable: blocks below may go */
     _Atomic uint64_t last_take_ns;
 
     void (*ready)(void *arg); /* LOCK_WATCH */

@@ -479,7 +479,8 @@ WALRUS_API uint64_t walrus_reader_time(const struct walrus_reader *reader);
  * every entry that it touches for the first time.  Returns the bytes copied: all that were asked
  * for, unless the end or a damaged entry comes first; 0 at the end.  Strict mode: consumes what it
  * touches, durably, before it copies; blocks.  At-least-once: consumes nothing, see
- * walrus_reader_delivered.
+ * walrus_reader_delivered; blocks while walrus_reader_due, as no more is handed out than may come
+ * again.
  *   -EBADMSG  the entry at `offset` is damaged (or the lost entries there): reported, counted, and
  *             consumed; *ret_next (NULL is allowed) is where the entry behind it begins
  *   -EBUSY    as walrus_group_claim: nothing was handed out, and a retry can work
@@ -491,14 +492,18 @@ WALRUS_API WALRUS_CHECK ssize_t walrus_reader_read(struct walrus_reader *reader,
                                                    size_t size, uint64_t offset,
                                                    uint64_t *ret_next);
 
+/* At-least-once: whether persist_every entries or more are consumed and their offset is not stored,
+ * so that reading on stores it first, or waits for who does.  Strict mode: false. */
+WALRUS_API bool walrus_reader_due(const struct walrus_reader *reader);
+
 /* At-least-once: the bytes up to `offset` have reached the consumer.  Every entry that ends there
  * or before is consumed, and so is a zero-length one at `offset`; the group's offset is stored each
  * persist_every entries (blocks then).  Strict mode: does nothing.  -EIO: it cannot be stored */
 WALRUS_API WALRUS_CHECK int walrus_reader_delivered(struct walrus_reader *reader, uint64_t offset);
 
 /* The same for a thread that must not wait for the disk.  WALRUS_DUE: everything was consumed, and
- * walrus_group_sync is to be called where waiting is allowed, before more is delivered: until then
- * a crash repeats it.  -EIO: it cannot be stored */
+ * walrus_group_sync is to be called where waiting is allowed; until then a crash repeats it.
+ * -EIO: it cannot be stored */
 WALRUS_API WALRUS_CHECK int walrus_reader_note_delivered(struct walrus_reader *reader,
                                                          uint64_t offset);
 

@@ -82,6 +82,27 @@ def _(m):
     assert len(seen) <= 60 + 4 * N, f"{len(seen)} deliveries of 60 entries after 4 kills, N = {N}"
 
 
+@case("at-least-once: at most N come again also when readers close at once and do not wait for the disk",
+      "-o", f"consistency=at-least-once:{N}")
+def _(m):
+    t = m.topic()
+    with open(t.file("append"), "wb", buffering=0) as f:
+        for i in range(6000):
+            f.write(b"%d" % i)
+    due = 0
+    for round_ in range(3):
+        for i in range(due, due + 2000):
+            fd = os.open(t.file("next"), os.O_RDONLY)
+            equal(os.read(fd, 100), b"%d" % i)
+            os.close(fd)
+        m.kill()
+        m.start()
+        t = m.find()
+        position = t.offset()
+        assert i + 1 - N <= position <= i + 1, f"round {round_}: offset {position} after {i + 1} were read"
+        due = position
+
+
 @case("at-least-once: a clean end stores the position", "-o", "consistency=at-least-once:1000")
 def _(m):
     t = m.topic()

@@ -345,9 +345,14 @@ mutant("seek-before-stored", "a seek that cannot be stored moves nothing",
        "unit faults a_seek_that_cannot_be_stored")
 mutant("taken-beyond-what-may-come-again", "at-least-once: when no offset can be stored, no more than N entries are handed out",
        "engine/reader.c",
-       "    return r == 0 && full ? group_store(group) : r;",
-       "    (void)full;\n    return r;",
+       "    return r == 0 && due ? group_store(group) : r;",
+       "    (void)due;\n    return r;",
        "unit faults at_least_once")
+mutant("taken-while-the-disk-is-slow", "at-least-once: no more than N entries are handed out before their offset is stored",
+       "engine/reader.c",
+       "(!due && !atomic_load(&group->behind))",
+       "!atomic_load(&group->behind)",
+       "unit claims at_least_once_nothing_more_is_handed_out")
 mutant("offset-proves-nothing", "what a group consumed was durable: to lose it is damage, not a torn tail (4)",
        "engine/recover_walk.c",
        "    w.proven = recover_groups_bound(topic);",

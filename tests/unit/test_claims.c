@@ -370,6 +370,56 @@ Test(claims, at_least_once_what_is_taken_while_the_offset_is_stored_counts_too)
     rig_fini(&killed);
 }
 
+/* As who must not wait for the disk: the offsets are for somebody else to store. */
+static void *take_and_note(void *arg)
+{
+    uint8_t data[100];
+
+    for (int i = 0; i < 10; i++) {
+        struct walrus_reader *reader = rig_claim(arg, 1);
+        bool due = walrus_reader_due(reader);
+        CHECK_INT(due, atomic_load(&taken_count) == 3);
+        CHECK_INT(walrus_reader_read(reader, data, sizeof(data), 0, NULL), sizeof(data));
+        int r = walrus_reader_note_delivered(reader, sizeof(data));
+        CHECK(r == 0 || r == WALRUS_DUE);
+        CHECK_INT(walrus_reader_close(reader), 0);
+        if (atomic_fetch_add(&taken_count, 1) == 3)
+            return NULL;
+    }
+    return NULL;
+}
+
+Test(claims, at_least_once_nothing_more_is_handed_out_before_what_is_due_was_stored)
+{
+    pthread_t thread;
+    struct rig killed;
+
+    faultos_install();
+    open_at_least_once(3);
+    rig_append_many(&s, "t", 0, 10, 100);
+    CHECK_INT(walrus_sync(s.walrus), 0);
+    struct walrus_group *group = rig_group(&s, "t", "default");
+    atomic_store(&taken_count, 0);
+    atomic_store(&offsets_held, true);
+    faultos_on_sync(hold_offsets, NULL);
+    CHECK_INT(pthread_create(&thread, NULL, take_and_note, group), 0);
+    CHECK_SOON(atomic_load(&taken_count) >= 3);
+    sleep_ms(200); /* for one that ought to wait and does not */
+    CHECK_INT(atomic_load(&taken_count), 3);
+    rig_copy(&s, &killed);
+    atomic_store(&offsets_held, false);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    faultos_on_sync(NULL, NULL);
+    walrus_group_unref(group);
+    rig_expect_many(&s, "t", 4, 6, 100);
+    rig_close(&s);
+    faultos_remove();
+
+    rig_open(&killed);
+    rig_expect_many(&killed, "t", 0, 10, 100);
+    rig_fini(&killed);
+}
+
 Test(claims, what_was_delivered_behind_damage_does_not_consume_the_damage)
 {
     struct place place;

@@ -700,11 +700,11 @@ class Store(Mounted):
         self.check_modes()
 
     def rewind(self, topic, name, group):
-        """At-least-once: the position is one that the group had, at most N entries ago."""
+        """At-least-once: the position is one that the group had, at most N entries and one read ago."""
         status = self.status(topic, name)
         taken = topic.tail - status["pending"]
         found = [s for s in group.history if s[0] == status["offset"] and group.count_consumed(s) == taken]
         assert found, f"{topic.name}/{name}: {status} is no position that the group had: {group.history[-9:]}"
         lost = group.count_consumed(group.state()) - taken
-        assert lost <= self.every, f"{lost} entries come again, {self.every} are allowed"
+        assert lost <= group.again(self.every), f"{lost} entries come again, {group.again(self.every)} are allowed"
         group.low, group.done = found[0][0], set(found[0][1])

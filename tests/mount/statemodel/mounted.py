@@ -210,6 +210,7 @@ class Mounted(RuleBasedStateMachine):
         for file, size in sizes.items():
             lib.equal(os.stat(self.file(topic, file, name, short=False)).st_size, size, f"the size of {file}")
         lib.equal(self.text(self.file(topic, "offset", name)), f"{group.low}\n", "offset")
+        group.settled()
 
     def check_modes(self):
         for topic in self.topics.values():

@@ -54,12 +54,23 @@ class Group:
     def stored(self):
         """The position is on the disk as it is now."""
         self.history = [self.state()]
+        self.last = self.fresh = 0  # consumed by the last step that did so; by this one
+
+    def settled(self):
+        """The mount shows everything as consumed that was; the position may still be on its way to the disk."""
+        if self.fresh:
+            self.last, self.fresh = self.fresh, 0
+
+    def again(self, every):
+        """How many may come again after a kill: nothing is handed out before fewer than N are left to be stored."""
+        return max(every, every - 1 + self.last)
 
     def consume(self, seq, epoch):
         if epoch != self.epoch or seq < self.low or seq in self.done:
             return
         self.held.discard(seq)
         self.done.add(seq)
+        self.fresh += 1
         while self.low in self.done:
             self.done.remove(self.low)
             self.low += 1
