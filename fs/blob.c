@@ -105,7 +105,7 @@ static void blob_fail(struct handle *handle, int error)
     handle->blob.error = error;
 }
 
-int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset)
+int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset, bool durable)
 {
     struct blob *blob = &handle->blob;
     struct walrus_topic *topic;
@@ -130,6 +130,7 @@ int blob_write(struct handle *handle, const char *data, size_t size, uint64_t of
         blob_fail(handle, r);
     else
         node_set_size(handle->mount, handle->node, end + size);
+    blob->durable = blob->durable || durable;
     return r;
 }
 
@@ -139,8 +140,9 @@ int blob_commit(struct handle *handle, bool durable)
     if (blob->blob == NULL)
         return 0;
     blob->base += walrus_blob_size(blob->blob);
-    int r = walrus_blob_commit(blob->blob, durable, NULL);
+    int r = walrus_blob_commit(blob->blob, durable || blob->durable, NULL);
     blob->blob = NULL;
+    blob->durable = false;
     blob->error = r;
     return r;
 }

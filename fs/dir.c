@@ -194,11 +194,61 @@ static void reply_place(struct mount *mount, fuse_req_t req, struct node *dir,
         node_forget(mount, node, 1);
 }
 
+/* A request about a directory and one or two names. */
+static struct request *change_create(struct mount *mount, fuse_req_t req, struct node *dir,
+                                     const char *name)
+{
+    struct request *request = request_create(mount, req, NULL, dir, 0);
+    if (request == NULL)
+        return NULL;
+    request->offset = closings_now(mount);
+    request->name = strdup(name);
+    if (request->name == NULL) {
+        reply_error(req, -ENOMEM);
+        request_destroy(request);
+        return NULL;
+    }
+    return request;
+}
+
+/* Whether what the file shows is not there before the closes that came before `number` are done. */
+static bool must_wait(struct mount *mount, const struct place_key *key, uint64_t number)
+{
+    return (kind_is(key->kind, KIND_HAS_GROUP) || key->kind == KIND_ENTRY) &&
+           closings_pending(mount, number, key->topic_id);
+}
+
+static void look_up_request(struct request *request)
+{
+    struct place_key key = {.kind = KIND_ROOT};
+
+    int r = dir_find(request->mount, request->node, request->name, &key);
+    if (r == 0 && must_wait(request->mount, &key, request->offset) &&
+        request_retry_closing(request, look_up_request)) {
+        place_key_fini(&key);
+        return;
+    }
+    if (r == 0) {
+        reply_place(request->mount, request->req, request->node, &key);
+    } else {
+        place_key_fini(&key);
+        reply_error(request->req, r);
+    }
+    request_destroy(request);
+}
+
 void dir_look_up(struct mount *mount, fuse_req_t req, struct node *dir, const char *name)
 {
     struct place_key key = {.kind = KIND_ROOT};
 
     int r = dir_find(mount, dir, name, &key);
+    if (r == 0 && must_wait(mount, &key, UINT64_MAX)) {
+        struct request *request = change_create(mount, req, dir, name);
+        place_key_fini(&key);
+        if (request != NULL)
+            request_submit(request, look_up_request);
+        return;
+    }
     if (r < 0) {
         place_key_fini(&key);
         reply_error(req, r);
@@ -348,22 +398,6 @@ void dir_read(struct mount *mount, fuse_req_t req, struct node *dir, size_t size
 
 /* ------------------------------------------------------------------------------------- changing */
 
-/* A request about a directory and one or two names. */
-static struct request *change_create(struct mount *mount, fuse_req_t req, struct node *dir,
-                                     const char *name)
-{
-    struct request *request = request_create(mount, req, NULL, dir, 0);
-    if (request == NULL)
-        return NULL;
-    request->name = strdup(name);
-    if (request->name == NULL) {
-        reply_error(req, -ENOMEM);
-        request_destroy(request);
-        return NULL;
-    }
-    return request;
-}
-
 static int make_topic(struct request *request, struct place_key *key)
 {
     const struct fuse_ctx *who = fuse_req_ctx(request->req);
@@ -439,6 +473,12 @@ static void remove_request(struct request *request)
     struct place_key key = {.kind = KIND_ROOT};
 
     int r = dir_find(request->mount, request->node, request->name, &key);
+    if (r == 0 && key.kind == KIND_TOPIC &&
+        closings_pending(request->mount, request->offset, key.topic_id) &&
+        request_retry_closing(request, remove_request)) {
+        place_key_fini(&key);
+        return;
+    }
     if (r == 0 && key.kind == KIND_TOPIC)
         r = key.topic != NULL ? walrus_topic_remove(key.topic) : -ENOENT;
     else if (r == 0 && key.kind == KIND_GROUP)

@@ -13,6 +13,10 @@
 /* Time between tries where there is no gate: from a millisecond to 32. */
 #define RETRY_NS           500000ull
 #define RETRY_DOUBLE_COUNT 6u
+/* Such tries, with up to 32 ms between them, to let a close be finished. */
+#define CLOSING_RETRY_COUNT 200u
+/* How long a request for entries waits for the RELEASE of a producer that was flushed before it. */
+#define CLOSING_WAIT_NS 50000000ull
 
 int handle_create(struct mount *mount, fuse_req_t req, struct node *node, int flags,
                   struct handle **ret_handle)
@@ -57,15 +61,39 @@ void handle_destroy(struct handle *handle)
     free(handle);
 }
 
-void handle_begin_closing(struct handle *handle)
+static void closing_add_locked(struct handle *handle, uint64_t until_ns)
 {
     struct mount *mount = handle->mount;
 
-    lock_acquire(mount->handles_lock);
-    handle->closing = mount->closing_next++;
-    list_push_back(&mount->closings, &handle->closing_link);
-    atomic_fetch_add(&mount->closing_count, 1);
-    lock_release(mount->handles_lock);
+    if (list_empty(&handle->closing_link)) {
+        handle->closing = mount->closing_next++;
+        list_push_back(&mount->closings, &handle->closing_link);
+        atomic_fetch_add(&mount->closing_count, 1);
+    }
+    handle->closing_until_ns = until_ns;
+}
+
+static void closing_remove_locked(struct handle *handle)
+{
+    if (list_empty(&handle->closing_link))
+        return;
+    list_remove(&handle->closing_link);
+    atomic_fetch_sub(&handle->mount->closing_count, 1);
+}
+
+void handle_may_close(struct handle *handle)
+{
+    lock_acquire(handle->mount->handles_lock);
+    closing_remove_locked(handle);
+    closing_add_locked(handle, monotonic_ns() + CLOSING_WAIT_NS);
+    lock_release(handle->mount->handles_lock);
+}
+
+void handle_begin_closing(struct handle *handle)
+{
+    lock_acquire(handle->mount->handles_lock);
+    closing_add_locked(handle, UINT64_MAX); /* at the place of its FLUSH */
+    lock_release(handle->mount->handles_lock);
 }
 
 void handle_end_closing(struct handle *handle)
@@ -73,10 +101,7 @@ void handle_end_closing(struct handle *handle)
     struct mount *mount = handle->mount;
 
     lock_acquire(mount->handles_lock); /* neighbours in the list change the link, too */
-    if (!list_empty(&handle->closing_link)) {
-        list_remove(&handle->closing_link);
-        atomic_fetch_sub(&mount->closing_count, 1);
-    }
+    closing_remove_locked(handle);
     lock_release(mount->handles_lock);
 }
 
@@ -88,15 +113,25 @@ uint64_t closings_now(struct mount *mount)
     return number;
 }
 
-bool closings_pending(struct mount *mount, uint64_t number)
+bool closings_pending(struct mount *mount, uint64_t number, uint64_t topic_id)
 {
     bool pending = false;
 
-    if (atomic_load(&mount->closing_count) == 0)
+    if (!closings_any(mount))
         return false;
+    uint64_t now = monotonic_ns();
     lock_acquire(mount->handles_lock);
-    if (!list_empty(&mount->closings))
-        pending = LIST_ENTRY(mount->closings.next, struct handle, closing_link)->closing < number;
+    LIST_FOR_EACH(at, &mount->closings)
+    {
+        struct handle *handle = LIST_ENTRY(at, struct handle, closing_link);
+        uint64_t topic = handle_key(handle)->topic_id; /* 0: not known when it was opened */
+        if (handle->closing >= number)
+            break;
+        if (handle->closing_until_ns <= now)
+            closing_remove_locked(handle);
+        else if (topic_id == 0 || topic == 0 || topic == topic_id)
+            pending = true;
+    }
     lock_release(mount->handles_lock);
     return pending;
 }
@@ -284,6 +319,11 @@ int request_retry(struct request *request, struct gate *gate, uint64_t seq,
     pool_submit_later(request->mount->pool, &request->job,
                       RETRY_NS << MIN(request->retry_count, RETRY_DOUBLE_COUNT));
     return 0;
+}
+
+bool request_retry_closing(struct request *request, void (*run)(struct request *request))
+{
+    return request->retry_count < CLOSING_RETRY_COUNT && request_retry(request, NULL, 0, run) == 0;
 }
 
 #define BUFFER_SMALL_SIZE 8192u

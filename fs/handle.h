@@ -45,6 +45,8 @@ struct lines {
     char *rest; /* the line that has begun, from malloc */
     size_t rest_size, rest_room;
     bool dropping; /* a line was too long: what comes up to its end is dropped */
+    bool cut;      /* the last WRITE may have been the begin of a larger write(2) */
+    bool again;    /* that a line was too long may not have been told: see lines.c */
 };
 
 struct blob {
@@ -52,6 +54,7 @@ struct blob {
     uint64_t base;            /* file offset at which it begins */
     pid_t opener;             /* process, 0: cannot be known */
     int error;                /* it was dropped for this (-errno): nothing more is taken; or 0 */
+    bool durable;             /* a write of it asked for that */
 };
 
 struct text {
@@ -71,8 +74,10 @@ struct handle {
     atomic_bool cached;   /* was read through the page cache: see handle_drop_cache() */
     fuse_req_t close_req; /* RELEASE, when it waits for its turn */
     struct job close_job;
-    struct list closing_link; /* of mount->closings, for a producer that is being closed */
-    uint64_t closing;         /* its number */
+    struct list closing_link;  /* of mount->closings, for a producer that is being closed */
+    uint64_t closing;          /* its number */
+    uint64_t closing_until_ns; /* when a close that was not the last one is no longer waited for */
+    bool may_close; /* of the serial: was flushed, with something held, and not written to since */
     union {
         struct take take;
         struct lines lines;
@@ -114,15 +119,23 @@ void handle_forget_size(struct handle *handle);
 void handle_raise_size(struct handle *handle, uint64_t size);
 
 /*
- * The order of closes and opens.  What a producer holds becomes an entry when it is closed, which
- * may take a while on the pool; who opens a consumer file after that close is to find it.
+ * The order of closes and what is asked after them.  What a producer holds becomes an entry when it is
+ * closed, which may take a while on the pool; who asks for the topic's entries after that close is to
+ * find it.  RELEASE may even be in the hands of another thread, which did not get to say so, when
+ * that request comes; so a FLUSH announces it, since a close(2) that is not the last one sends only that.
  */
+void handle_may_close(struct handle *handle); /* for CLOSING_WAIT_NS */
 void handle_begin_closing(struct handle *handle);
 void handle_end_closing(struct handle *handle); /* if it was begun */
 /* The number of the next close, to be given to closings_pending(). */
 uint64_t closings_now(struct mount *mount);
-/* Whether a close that came before `number` is still under way. */
-bool closings_pending(struct mount *mount, uint64_t number);
+/* Whether a close that came before `number`, of a producer of the topic (0: of any), is still under way. */
+bool closings_pending(struct mount *mount, uint64_t number, uint64_t topic_id);
+/* Whether there is any. */
+static inline bool closings_any(const struct mount *mount)
+{
+    return atomic_load(&mount->closing_count) > 0;
+}
 
 /* Whether a request's flags ask for durable data. */
 static inline bool flags_sync(int flags)
@@ -170,6 +183,11 @@ void request_submit_to(struct request *request, struct serial *serial,
  * as a read of entry `seq`.  -EINTR -ESHUTDOWN: it is not to be tried again. */
 WALRUS_CHECK int request_retry(struct request *request, struct gate *gate, uint64_t seq,
                                void (*run)(struct request *request));
+
+/* The same for a request that waits for a close, for some seconds at most: a disk may not answer.
+ * False: it is to go on now. */
+WALRUS_CHECK bool request_retry_closing(struct request *request,
+                                        void (*run)(struct request *request));
 
 /* A buffer of this thread, of at least `size` bytes, until the next call.  NULL: no memory. */
 void *thread_buffer(size_t size);

@@ -7,7 +7,9 @@
  * handles together hold at most MOUNT_REST_SIZE_MAX bytes.
  *
  * Failure leaves everything as it was: the entries are handed to the library before the rest that
- * was held is forgotten.
+ * was held is forgotten.  A line that is too long is lost, which must not go untold: when that WRITE
+ * may have continued a large write(2), which then only became a short one, the next WRITE, with which
+ * the program goes on, fails alike.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -161,14 +163,22 @@ int lines_write(struct handle *handle, const char *data, size_t size, bool durab
 {
     struct lines *lines = &handle->lines;
     struct split split;
-    bool open, held, ends;
+    bool open, held, ends, continues = lines->cut;
     size_t dropped = drop_measure(lines, data, size, &ends);
 
+    lines->cut = size > handle->mount->append_size;
+    if (lines->again) {
+        lines->again = false;
+        if (ends)
+            lines->dropping = false;
+        return -EMSGSIZE;
+    }
     data += dropped;
     size -= dropped;
     int r = split_lines(lines, data, size, handle->mount->options->line_size, &split, &open, &held);
     if (r == -EMSGSIZE) {
         lines->dropping = open;
+        lines->again = continues;
         if (held)
             rest_free(handle);
     }

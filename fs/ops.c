@@ -191,9 +191,7 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int t
 /* --------------------------------------------------------------------------------------- opening
  */
 
-/* Tries to let closes be finished before an open, with up to 32 ms between them. */
-#define CLOSING_RETRY_COUNT 200
-/* The same before an open of a file that another open has, some 30 ms in all: RELEASE comes after
+/* Tries before an open of a file that another open has, some 30 ms in all: RELEASE comes after
  * close(2) has returned. */
 #define BUSY_RETRY_COUNT 5
 
@@ -256,10 +254,8 @@ static int open_now(struct mount *mount, fuse_req_t req, struct node *node, int 
 
 static void open_request(struct request *request)
 {
-    /* Not for ever: a close may wait for a disk that does not answer. */
-    if (closings_pending(request->mount, request->offset) &&
-        request->retry_count < CLOSING_RETRY_COUNT &&
-        request_retry(request, NULL, 0, open_request) == 0)
+    if (closings_pending(request->mount, request->offset, request->node->place->key.topic_id) &&
+        request_retry_closing(request, open_request))
         return;
     int r = open_now(request->mount, request->req, request->node, request->flags);
     if (r == -EBUSY && request->retry_count < BUSY_RETRY_COUNT &&
@@ -286,7 +282,7 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info
         return;
     }
     bool slow = key->kind == KIND_METRICS || key->kind == KIND_ERRORS;
-    bool after = atomic_load(&mount->closing_count) > 0 &&
+    bool after = closings_any(mount) &&
                  (!kind_is(key->kind, KIND_PRODUCES) || kind_is(key->kind, KIND_CONSUMES));
     if (!slow && !after && open_now(mount, req, node, info->flags) == 0)
         return;
@@ -411,7 +407,7 @@ static void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *inf
 {
     struct handle *handle = handle_of(info);
 
-    if (handle->kind == KIND_BLOB)
+    if (handle->kind == KIND_BLOB || handle->kind == KIND_LINES)
         produce_flush(handle, req);
     else
         reply_error(req, 0);

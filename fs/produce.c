@@ -116,6 +116,10 @@ static int write_now(struct handle *handle, const char *data, size_t size, uint6
 {
     int r;
 
+    if (is_serial(handle) && handle->may_close) { /* it was not the last close */
+        handle->may_close = false;
+        handle_end_closing(handle);
+    }
     switch (handle->kind) {
     case KIND_APPEND:
         r = append_write(handle, data, size, durable);
@@ -127,7 +131,7 @@ static int write_now(struct handle *handle, const char *data, size_t size, uint6
         r = lines_write(handle, data, size, durable);
         break;
     default:
-        r = blob_write(handle, data, size, offset); /* durable at its commit */
+        r = blob_write(handle, data, size, offset, durable); /* that is, at its commit */
         break;
     }
     if (r == 0)
@@ -177,11 +181,11 @@ void produce_write(struct handle *handle, fuse_req_t req, const char *data, size
         return;
     }
     /* What makes its topic waits for the disk, too. */
-    bool blocks = (must_sync(handle, flags) && handle->kind != KIND_BLOB) ||
-                  handle_key(handle)->topic == NULL;
+    bool durable = must_sync(handle, flags);
+    bool blocks = (durable && handle->kind != KIND_BLOB) || handle_key(handle)->topic == NULL;
     if (!blocks && (!serial || serial_try(&handle->serial))) {
         struct mount *mount = handle->mount;
-        r = write_now(handle, data, size, offset, false);
+        r = write_now(handle, data, size, offset, durable);
         write_reply(req, r, size);
         if (serial)
             serial_leave(&handle->serial, mount->pool);
@@ -202,11 +206,23 @@ void produce_write(struct handle *handle, fuse_req_t req, const char *data, size
 
 /* ------------------------------------------------------------------------------ flush and sync */
 
+/* Before the reply to FLUSH: what is held becomes an entry soon if that was the last close. */
+static void announce_close(struct handle *handle)
+{
+    if (!produce_close_blocks(handle))
+        return;
+    handle->may_close = true;
+    handle_may_close(handle);
+}
+
 static void flush_request(struct request *request)
 {
     struct handle *handle = request->handle;
+    int r = 0;
 
-    int r = blob_flush(handle, request->flags, must_sync(handle, handle->flags));
+    if (handle->kind == KIND_BLOB)
+        r = blob_flush(handle, request->flags, must_sync(handle, handle->flags));
+    announce_close(handle);
     reply_error(request->req, r);
     serial_leave(&handle->serial, request->mount->pool);
     request_destroy(request);
@@ -214,8 +230,11 @@ static void flush_request(struct request *request)
 
 void produce_flush(struct handle *handle, fuse_req_t req)
 {
-    if (handle->kind != KIND_BLOB) {
+    if (handle->kind == KIND_LINES && serial_try(&handle->serial)) {
+        struct mount *mount = handle->mount;
+        announce_close(handle);
         reply_error(req, 0);
+        serial_leave(&handle->serial, mount->pool);
         return;
     }
     struct request *request = request_create(handle->mount, req, handle, NULL, 0);

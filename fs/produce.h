@@ -27,7 +27,8 @@ bool produce_close_blocks(const struct handle *handle);
 WALRUS_CHECK int lines_write(struct handle *handle, const char *data, size_t size, bool durable);
 WALRUS_CHECK int lines_commit(struct handle *handle, bool durable);
 void lines_fini(struct handle *handle);
-WALRUS_CHECK int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset);
+WALRUS_CHECK int blob_write(struct handle *handle, const char *data, size_t size, uint64_t offset,
+                            bool durable);
 /* Blocks. */
 WALRUS_CHECK int blob_commit(struct handle *handle, bool durable);
 /* What a close(2) by the thread `tid` means for the blob; blocks. */

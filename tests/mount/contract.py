@@ -396,6 +396,10 @@ def _(m):
     equal(t.status()["durable"], 1, "after the blob")
     lib.write_once(t.file("batch"), record(b"x"), os.O_DSYNC)
     equal(t.status()["durable"], 2, "after the batch")
+    with held(t.file("blob"), os.O_WRONLY) as fd:
+        os.pwritev(fd, [b"x"], 0, os.RWF_DSYNC)
+        os.pwrite(fd, b"y", 1)
+    equal(t.status()["durable"], 3, "after a blob of which a part was written with RWF_DSYNC")
 
 
 @case("fsync of a directory makes its topic durable, of the root all", "-o", "fsync=never")

@@ -4,11 +4,15 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 
 import lib
+from faults import disks
 from lib import case, equal, fails_with
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def entries_of(t):
@@ -32,6 +36,60 @@ def _(m):
     for i in range(50):
         lib.write_once(t.file("lines"), b"whole\nrest %d" % i)
         equal([t.next(), t.next(), t.next()], [b"whole\n", b"rest %d" % i, b""])
+
+
+@case("whatever is asked after the close sees the rest: its size, its number, and rmdir finds the topic not empty")
+def _(m):
+    t = m.topic()
+    for i in range(100):
+        lib.write_once(t.file("lines"), b"rest")
+        equal(os.stat(t.file("next")).st_size, 4, f"size of next after close {i}")
+        equal(t.next(), b"rest")
+        lib.write_once(t.file("lines"), b"rest")
+        equal(os.stat(t.file(f"entries/{2 * i + 1}")).st_size, 4)
+        equal(t.drain(), b"rest")
+    for i in range(100):
+        lib.write_once(t.file("lines"), b"rest")
+        with fails_with(errno.ENOTEMPTY):
+            os.rmdir(t.path)
+        equal(t.next(), b"rest")
+        t.settled(claimed=0)
+
+
+@case("the same when the daemon's threads come to the close in another order", mounted=False)
+def _(m):
+    disks.need_failpoints()  # or nothing can be preloaded
+    if shutil.which("cc") is None:
+        raise lib.Skip("no C compiler here")
+    library = os.path.join(m.work, "late_release.so")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O1", "-o", library,
+                    os.path.join(HERE, "late_release.c")], check=True)
+    m.environment = {"LD_PRELOAD": library}
+    m.start()
+    t = m.topic()
+    for i in range(20):
+        lib.write_once(t.file("lines"), b"rest %d" % i)
+        equal(t.next(), b"rest %d" % i)
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    if os.fork() == 0:
+        os.write(fd, b"by a child")
+        os._exit(0)
+    os.close(fd)
+    os.wait()
+    equal(t.next(), b"by a child")
+
+
+@case("a close that is not the last holds a consumer up for a moment only, and no rest is torn")
+def _(m):
+    t = m.topic()
+    t.append(b"before")
+    fd = os.open(t.file("lines"), os.O_WRONLY)
+    os.write(fd, b"begun, ")
+    os.close(os.dup(fd))
+    equal((t.next(), t.next()), (b"before", b""))
+    os.write(fd, b"ended")
+    os.close(fd)
+    equal((t.next(), t.next()), (b"begun, ended", b""))
 
 
 @case("a rest goes on in the next write of the same open file, and is nobody else's")
@@ -107,6 +165,22 @@ def _(m):
     os.write(fd, b"\nfine\n")
     os.close(fd)
     equal(entries_of(t), [b"fine\n"])
+
+
+@case("that a line is too long is told to who writes more at once than the kernel sends in one piece",
+      "-o", "line_max=2M")
+def _(m):
+    t = m.topic()
+    for size in (2_500_000, 3_500_000):  # the line ends in the piece that is refused, or goes on behind it
+        fd = os.open(t.file("lines"), os.O_WRONLY)
+        data = memoryview(b"x" * size + b"\nlost with it\n")
+        done = os.write(fd, data)  # short: what the kernel had sent before
+        assert 0 < done < len(data), done
+        with fails_with(errno.EMSGSIZE):
+            os.write(fd, data[done:])
+        os.write(fd, b"its end\nthe next one\n"[8 if size == 2_500_000 else 0:])
+        os.close(fd)
+        equal(entries_of(t), [b"the next one\n"])
 
 
 @case("a clean end commits a rest that is held")
