@@ -35,7 +35,7 @@
 #define CHECK_INT(actual, expected)                                                                \
     check_int(__FILE__, __LINE__, #actual, (int64_t)(actual), (int64_t)(expected))
 
-/* Waits until `expr` holds; aborts when it does not within ten seconds. */
+/* Waits until `expr` holds; aborts when it does not within a minute. */
 #define CHECK_SOON(expr)                                                                           \
     do {                                                                                           \
         for (int tries_ = 0; !(expr); tries_++) {                                                  \

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 300
 """Disks that fill up: before clients work, all but N times 64 KiB of the filesystem is taken, so that over all N each
 allocation meets the end once.  What fails is ENOSPC and has left nothing; reading, taking and removing go on; a kill and
 a start on the full disk lose nothing; and once there is room everything works.  See faults/rounds.py for campaigns and
@@ -75,7 +74,7 @@ def play(r):
         assert m.daemon.poll() is None, "I5: the daemon died"
         os.unlink(filler)
         for name in crowd.records:
-            lib.until(f"an append to {name} works", lambda name=name: works(crowd, m, name), 30)
+            lib.until(f"an append to {name} works", lambda name=name: works(crowd, m, name))
         crowd.judge(m, power=False)
         crowd.finish(m)
         left = [name for name in os.listdir(m.store) if name.endswith(".tmp")]

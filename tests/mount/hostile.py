@@ -210,7 +210,7 @@ def check_log(m, count):
 
 def look(m):
     """ls, which must not wait."""
-    subprocess.run(["ls", "-la", m.path], stdout=subprocess.DEVNULL, check=True, timeout=10)
+    subprocess.run(["ls", "-la", m.path], stdout=subprocess.DEVNULL, check=True, timeout=120)
 
 
 def back_to(m, what, measure, most):

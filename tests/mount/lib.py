@@ -63,7 +63,7 @@ def fails_with(*numbers):
     raise AssertionError(f"expected {names}, but it worked")
 
 
-def until(what, condition, seconds=60):
+def until(what, condition, seconds=120):
     """Waits until condition() holds; fails the test when it does not within the time."""
     end = time.monotonic() + seconds
     while True:

@@ -44,7 +44,7 @@ class Notify:
         self.path = os.path.join(m.work, name)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
-        self.socket.settimeout(30)
+        self.socket.settimeout(120)
         self.seen = []
 
     def until(self, word):
@@ -132,7 +132,7 @@ def _(m):
     name = f"walrusfs-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind("\0" + name)
-        s.settimeout(30)
+        s.settimeout(120)
         for path, told in (("@" + name, True), ("nonsense", False), ("/" + "n" * 200, False)):
             with open(m.err_path, "ab") as err:
                 m.daemon = subprocess.Popen(m.command(), stderr=err, env=dict(os.environ, NOTIFY_SOCKET=path))
@@ -161,7 +161,7 @@ def _(m):
         mount --rbind "$2/dev" /dev
         python3 -c 'import socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.settimeout(50)
+s.settimeout(100)
 s.bind("/dev/log")
 while True:
     line = s.recv(4096).decode()

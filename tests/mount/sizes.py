@@ -178,7 +178,7 @@ def _(m):
         threads = [threading.Thread(target=send, args=(path,), daemon=True) for _ in range(6)]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         for thread in threads:
             thread.join(max(0, end - time.monotonic()))
         stuck = any(thread.is_alive() for thread in threads)

@@ -106,7 +106,7 @@ def _(m):
             t.append(b"a large one" * 20_000)
         equal(t.status()["tail"], count, "what was refused left nothing")
         os.unlink(filler)
-        lib.until("an append works", lambda: works(t, count), 30)
+        lib.until("an append works", lambda: works(t, count))
         m.kill()
         m.start()
         t = m.find()
@@ -135,7 +135,7 @@ def _(m):
     before = sorted(os.listdir(inside))
     other = os.path.join(m.work, "other")
     os.mkdir(other)
-    done = subprocess.run(m.command(store=inside, path=other), stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(m.command(store=inside, path=other), stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode > 0, f"exit status {done.returncode}"
     assert "FUSE" in done.stderr and "force" in done.stderr, done.stderr
     equal(sorted(os.listdir(inside)), before, "what is there")
@@ -147,7 +147,7 @@ def _(m):
     try:
         m.stop()
         disks.run("mount", "-o", "remount,ro", disk.path)
-        done = subprocess.run(m.command(), stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(m.command(), stderr=subprocess.PIPE, text=True, timeout=120)
         assert done.returncode > 0, f"exit status {done.returncode}"
         assert "ead-only" in done.stderr, done.stderr
         m.start("-o", "ro")

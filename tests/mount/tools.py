@@ -303,13 +303,13 @@ def page(path, keys):
     shown = b""
     try:
         for key in keys:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while select.select([master], [], [], 0.3)[0] or not shown:
                 assert time.monotonic() < end, f"less shows nothing, or for ever: {shown[-200:]!r}"
                 shown += os.read(master, 65536)
             os.write(master, key)
         with contextlib.suppress(OSError):  # EIO: less has gone
-            while select.select([master], [], [], 10)[0]:
+            while select.select([master], [], [], 120)[0]:
                 shown += os.read(master, 65536)
         equal(process.wait(120), 0, "less ended with")
     finally:
@@ -436,7 +436,7 @@ async def gather(path, count):
             done.set()
     loop.add_reader(fds[0], ready)
     try:
-        await asyncio.wait_for(done.wait(), 20)
+        await asyncio.wait_for(done.wait(), 120)
     finally:
         loop.remove_reader(fds[0])
         os.close(fds[0])

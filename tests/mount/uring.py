@@ -5,7 +5,6 @@
 Some tests of the mount are run again over it; `scripts/test --campaign mount-uring` runs them all.  The
 kernel's switch is turned on for the time of this test and then put back.
 """
-# timeout: 300
 
 import atexit
 import fcntl
@@ -66,17 +65,17 @@ class Reader(threading.Thread):
             self.result = e.errno
 
     def value(self):
-        self.join(20)
+        self.join(120)
         assert not self.is_alive(), "the reader still waits"
         return self.result
 
 
 def parked(t, count):
-    lib.until(f"{count} readers wait", lambda: t.status()["waiting"] == count, 30)
+    lib.until(f"{count} readers wait", lambda: t.status()["waiting"] == count)
 
 
 def ended(m):
-    equal(m.daemon.wait(30), 0, "the daemon's exit status")
+    equal(m.daemon.wait(120), 0, "the daemon's exit status")
     m.daemon = None
     lib.until("the directory is plain", lambda: not os.path.ismount(m.path))
 
@@ -125,7 +124,7 @@ def _(m):
         reader.start()
         time.sleep(0.5)  # for what is not to happen
         m.kill()
-        reader.join(20)
+        reader.join(120)
         os.close(fd)
         os.unlink(hold)
         equal(given, [None], "what the reader got")
@@ -165,7 +164,7 @@ def _(m):
         parked(t, 20)
         subprocess.run(["kill", how, *(str(cat.pid) for cat in cats)], check=True)
         for cat in cats:
-            equal(cat.communicate(timeout=20)[0], b"")
+            equal(cat.communicate(timeout=120)[0], b"")
         t.settled(waiting=0)
     t.append(b"still here")
     equal(t.next(), b"still here")

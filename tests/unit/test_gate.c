@@ -140,7 +140,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(gate, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(gate, .init = setup, .fini = teardown, .timeout = 300);
 
 static void wait_for_entry(void)
 {

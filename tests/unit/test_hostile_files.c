@@ -37,7 +37,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(hostile_files, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(hostile_files, .init = setup, .fini = teardown, .timeout = 300);
 
 static void path_of(const struct rig *rig, const char *name, char *ret_path)
 {

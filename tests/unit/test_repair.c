@@ -24,7 +24,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(repair, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(repair, .init = setup, .fini = teardown, .timeout = 300);
 
 static void path_of(const char *name, char *ret_path)
 {

@@ -30,7 +30,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(suspicions, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(suspicions, .init = setup, .fini = teardown, .timeout = 300);
 
 static void flip_header(const struct rig *rig, const char *topic, uint64_t seq, size_t size)
 {

@@ -24,7 +24,7 @@ static void teardown(void)
     rig_fini(&s);
 }
 
-TestSuite(unsynced, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(unsynced, .init = setup, .fini = teardown, .timeout = 300);
 
 /* A store that was killed with three entries of "t", one of them taken; the disk has what was there
  * before: another topic, and with it the log file. */

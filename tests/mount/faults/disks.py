@@ -35,7 +35,7 @@ MEGABYTES = {"ext4": 96, "xfs": 96, "btrfs": 128, "tmpfs": 64}
 
 def run(*command):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                          timeout=60)
+                          timeout=300)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout.strip()}"
     return done.stdout.strip()
 
@@ -120,7 +120,7 @@ class Disk:
         def tried():
             return subprocess.run(["umount", self.path], stderr=subprocess.DEVNULL).returncode == 0
         if is_mounted(self.path):
-            lib.until(f"umount of {self.path}", tried, 30)
+            lib.until(f"umount of {self.path}", tried)
 
     def detach(self):
         if self.loop:
@@ -155,7 +155,7 @@ class Disk:
             except OSError as e:
                 return e.errno != errno.EIO
             return True
-        lib.until("the filesystem is alive again", alive, 30)
+        lib.until("the filesystem is alive again", alive)
 
 
 class CutDisk(Disk):
@@ -200,7 +200,7 @@ class CutDisk(Disk):
             finally:
                 if self.daemon:
                     subprocess.run(["fusermount3", "-u", "-z", self.device], stderr=subprocess.DEVNULL)
-                    self.daemon.wait(20)
+                    self.daemon.wait(120)
                     self.daemon = None
 
 
