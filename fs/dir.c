@@ -211,11 +211,15 @@ static struct request *change_create(struct mount *mount, fuse_req_t req, struct
     return request;
 }
 
-/* Whether what the file shows is not there before the closes that came before `number` are done. */
-static bool must_wait(struct mount *mount, const struct place_key *key, uint64_t number)
+/* Whether what the file shows is not there before the closes that came before `number` are done.
+ * `result` is that of dir_find(). */
+static bool must_wait(struct mount *mount, const struct place_key *dir, const struct place_key *key,
+                      int result, uint64_t number)
 {
-    return (kind_is(key->kind, KIND_HAS_GROUP) || key->kind == KIND_ENTRY) &&
-           closings_pending(mount, number, key->topic_id);
+    /* A close may even make the topic. */
+    bool unmade = result == -ENOENT && dir->kind == KIND_TOPIC && dir->topic == NULL;
+    bool shows = result == 0 && (kind_is(key->kind, KIND_HAS_GROUP) || key->kind == KIND_ENTRY);
+    return (shows || unmade) && closings_pending(mount, number, key->topic_id);
 }
 
 static void look_up_request(struct request *request)
@@ -223,7 +227,7 @@ static void look_up_request(struct request *request)
     struct place_key key = {.kind = KIND_ROOT};
 
     int r = dir_find(request->mount, request->node, request->name, &key);
-    if (r == 0 && must_wait(request->mount, &key, request->offset) &&
+    if (must_wait(request->mount, &request->node->place->key, &key, r, request->offset) &&
         request_retry_closing(request, look_up_request)) {
         place_key_fini(&key);
         return;
@@ -242,7 +246,7 @@ void dir_look_up(struct mount *mount, fuse_req_t req, struct node *dir, const ch
     struct place_key key = {.kind = KIND_ROOT};
 
     int r = dir_find(mount, dir, name, &key);
-    if (r == 0 && must_wait(mount, &key, UINT64_MAX)) {
+    if (must_wait(mount, &dir->place->key, &key, r, UINT64_MAX)) {
         struct request *request = change_create(mount, req, dir, name);
         place_key_fini(&key);
         if (request != NULL)

@@ -57,6 +57,7 @@ void handle_destroy(struct handle *handle)
     if (handle->node != NULL)
         node_close(handle->mount, handle->node);
     atomic_fetch_sub(&handle->mount->handle_count, 1);
+    walrus_topic_unref(atomic_load(&handle->made));
     serial_fini(&handle->serial);
     free(handle);
 }

@@ -58,7 +58,7 @@ struct blob {
 };
 
 struct text {
-    char *text; /* NULL: to be rendered at the next read */
+    char *text; /* as it was at the open; NULL: not opened for reading */
     size_t size;
 };
 
@@ -69,6 +69,8 @@ struct handle {
     struct node *node; /* opened: see node_open() */
     enum kind kind;
     int flags; /* of open(2) */
+    /* A producer opened before its topic was there: the topic, once a write found or made it. */
+    _Atomic(struct walrus_topic *) made;
     uid_t uid; /* who opened */
     gid_t gid;
     atomic_bool cached;   /* was read through the page cache: see handle_drop_cache() */

@@ -30,17 +30,20 @@ static bool must_sync(const struct handle *handle, int flags)
     return flags_sync(flags) || walrus_fsync_each(handle->mount->store);
 }
 
-int produce_topic(struct handle *handle, struct walrus_topic **ret_topic)
+/* The topic that the handle is about; NULL: a write is yet to find or make it. */
+static struct walrus_topic *known_topic(const struct handle *handle)
 {
-    const struct place_key *key = handle_key(handle);
+    struct walrus_topic *topic = handle_key(handle)->topic;
+    return topic != NULL ? topic : atomic_load(&handle->made);
+}
+
+static int make_topic(const struct handle *handle, struct walrus_topic **ret_topic)
+{
+    struct walrus *store = handle->mount->store;
+    const char *name = handle_key(handle)->name;
     unsigned char topic_attr[WALRUS_ATTR_SIZE], group_attr[WALRUS_ATTR_SIZE];
 
-    if (key->topic != NULL) {
-        *ret_topic = walrus_topic_ref(key->topic);
-        return 0;
-    }
-    struct walrus *store = handle->mount->store;
-    int r = walrus_topic_find(store, key->name, ret_topic);
+    int r = walrus_topic_find(store, name, ret_topic);
     if (r != -ENOENT)
         return r;
     const struct place_key root = {.kind = KIND_ROOT};
@@ -49,8 +52,26 @@ int produce_topic(struct handle *handle, struct walrus_topic **ret_topic)
     attr_inherit(handle->mount, &root, &gid, &mode);
     attr_init_topic(topic_attr, handle->uid, gid, mode);
     attr_init_group(group_attr, handle->uid, gid, mode);
-    r = walrus_topic_create(store, key->name, topic_attr, group_attr, ret_topic);
-    return r == -EEXIST ? walrus_topic_find(store, key->name, ret_topic) : r;
+    r = walrus_topic_create(store, name, topic_attr, group_attr, ret_topic);
+    return r == -EEXIST ? walrus_topic_find(store, name, ret_topic) : r;
+}
+
+int produce_topic(struct handle *handle, struct walrus_topic **ret_topic)
+{
+    struct walrus_topic *topic = known_topic(handle), *none = NULL;
+
+    if (topic == NULL) {
+        int r = make_topic(handle, &topic);
+        if (r < 0)
+            return r;
+        /* From now on this one, whatever its name becomes, and also when it is removed. */
+        if (!atomic_compare_exchange_strong(&handle->made, &none, topic)) {
+            walrus_topic_unref(topic);
+            topic = none;
+        }
+    }
+    *ret_topic = walrus_topic_ref(topic);
+    return 0;
 }
 
 void produce_open(struct handle *handle, fuse_req_t req)
@@ -182,7 +203,7 @@ void produce_write(struct handle *handle, fuse_req_t req, const char *data, size
     }
     /* What makes its topic waits for the disk, too. */
     bool durable = must_sync(handle, flags);
-    bool blocks = (durable && handle->kind != KIND_BLOB) || handle_key(handle)->topic == NULL;
+    bool blocks = (durable && handle->kind != KIND_BLOB) || known_topic(handle) == NULL;
     if (!blocks && (!serial || serial_try(&handle->serial))) {
         struct mount *mount = handle->mount;
         r = write_now(handle, data, size, offset, durable);
@@ -246,7 +267,7 @@ void produce_flush(struct handle *handle, fuse_req_t req)
 
 static int sync_now(struct handle *handle)
 {
-    struct walrus_topic *topic = handle_key(handle)->topic;
+    struct walrus_topic *topic;
     int r = 0;
 
     if (handle->kind == KIND_LINES)
@@ -255,6 +276,7 @@ static int sync_now(struct handle *handle)
         r = blob_commit(handle, false);
     if (r < 0)
         return r;
+    topic = known_topic(handle);
     if (topic != NULL)
         return walrus_topic_sync(topic);
     r = walrus_topic_find(handle->mount->store, handle_key(handle)->name, &topic);

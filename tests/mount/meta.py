@@ -64,6 +64,31 @@ def _(m):
     equal(m.find("new").status()["entries"], 1)
 
 
+@case("autocreate: a file that was open before its topic was there stays with it, through rename and rmdir",
+      "-o", "autocreate")
+def _(m):
+    t, other = m.find("new"), m.find("other")
+    with open(t.file("append"), "wb", buffering=0) as f:
+        f.write(b"1")
+        lib.rename_with_flags(t.path, other.path, 0)
+        f.write(b"2")
+        os.fsync(f.fileno())
+        equal((other.drain(), [n for n in os.listdir(m.path) if not n.startswith(".")]), (b"12", ["other"]))
+        other.settled(claimed=0)
+        os.rmdir(other.path)
+        with fails_with(errno.ENODEV):
+            f.write(b"3")
+    equal([n for n in os.listdir(m.path) if not n.startswith(".")], [])
+
+
+@case("autocreate: a topic that the close of lines makes is found after it", "-o", "autocreate")
+def _(m):
+    for i in range(20):
+        t = m.find(f"t{i}")
+        lib.write_once(t.file("lines"), b"rest")
+        equal(t.next(), b"rest")
+
+
 @case("without autocreate a write to an unknown topic is ENOENT")
 def _(m):
     with fails_with(errno.ENOENT):
