@@ -480,7 +480,7 @@ int walrus_group_create(struct walrus_topic *topic, const char *name, const void
     struct walrus_group *group = NULL;
     uint32_t slot;
     bool slot_taken = false;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     lock_acquire(&topic->groups_lock);
     if (atomic_load(&topic->removed))
         r = -ENODEV;
@@ -528,7 +528,7 @@ static int group_update(struct walrus_group *group, char **name, const void *att
     struct walrus *store = topic->store;
     if (store->read_only)
         return -EROFS;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     lock_acquire(&topic->groups_lock);
     int r = 0;
     if (atomic_load(&group->removed))
@@ -613,7 +613,7 @@ int walrus_group_remove(struct walrus_group *group)
     struct walrus *store = topic->store;
     if (store->read_only)
         return -EROFS;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     lock_acquire(&topic->groups_lock);
     int r = 0;
     if (atomic_load(&group->removed))

@@ -363,7 +363,9 @@ void topic_name_copy(struct walrus_topic *topic, char *ret_name);
  */
 void topic_forget(struct walrus *store, struct walrus_topic *topic);
 struct registry_change topic_change(const struct walrus_topic *topic);
-/* Appends changes durably; the caller holds LOCK_REGISTRY_CHANGE. */
+/* Takes LOCK_REGISTRY_CHANGE for a change; makes the journal shorter first when that is due. */
+void registry_change_begin(struct walrus *store);
+/* Appends changes durably; the caller holds LOCK_REGISTRY_CHANGE, and makes them in memory next. */
 WALRUS_CHECK int registry_change_locked(struct walrus *store, const struct registry_change *changes,
                                         size_t count);
 

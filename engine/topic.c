@@ -405,8 +405,11 @@ static int compaction_fill(void *arg, struct registry_making *making)
     return r;
 }
 
-static void compact_if_due_locked(struct walrus *store)
+void registry_change_begin(struct walrus *store)
 {
+    lock_acquire(&store->change_lock);
+    /* Here memory holds what the journal does.  In the middle of a change it does not yet: what was
+     * appended would be lost by it. */
     if (!registry_compact_due(store->registry))
         return;
     lock_acquire(&store->topics_lock); /* zombies leave the list by it */
@@ -420,12 +423,7 @@ static void compact_if_due_locked(struct walrus *store)
 int registry_change_locked(struct walrus *store, const struct registry_change *changes,
                            size_t count)
 {
-    if (store->read_only)
-        return -EROFS;
-    int r = registry_append(store->registry, changes, count);
-    if (r == 0)
-        compact_if_due_locked(store); /* whether that works or not, the change is durable */
-    return r;
+    return store->read_only ? -EROFS : registry_append(store->registry, changes, count);
 }
 
 int walrus_topic_create(struct walrus *store, const char *name, const void *topic_attr,
@@ -441,7 +439,7 @@ int walrus_topic_create(struct walrus *store, const char *name, const void *topi
     struct walrus_group *group = NULL;
     uint32_t slot = 0;
     bool slot_taken = false;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     lock_acquire(&store->topics_lock);
     r = topic_find_locked(store, name, size) ? -EEXIST : topics_reserve_locked(store);
     uint64_t id = store->topic_id_next;
@@ -489,7 +487,7 @@ static int topic_update(struct walrus_topic *topic, void (*swap)(struct walrus_t
                         void *arg)
 {
     struct walrus *store = topic->store;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     int r = 0;
     if (atomic_load(&topic->removed)) {
         r = -ENODEV;
@@ -573,7 +571,7 @@ int walrus_topic_rename(struct walrus_topic *topic, const char *name)
     char *copy = strdup(name);
     if (!copy)
         return -ENOMEM;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     lock_acquire(&store->topics_lock);
     if (atomic_load(&topic->removed))
         r = -ENODEV;
@@ -629,7 +627,7 @@ int walrus_topic_remove(struct walrus_topic *topic)
     struct walrus *store = topic->store;
     if (store->read_only)
         return -EROFS;
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     int r = topic_remove_begin(topic);
     if (r == 0) {
         struct registry_change change = {.kind = REGISTRY_TOPIC_REMOVED, .topic_id = topic->id};

@@ -681,7 +681,7 @@ void walrus_attr(struct walrus *store, void *ret_attr)
 
 int walrus_set_attr(struct walrus *store, const void *attr)
 {
-    lock_acquire(&store->change_lock);
+    registry_change_begin(store);
     struct registry_change change = {.kind = REGISTRY_STORE, .attr = attr};
     int r = registry_change_locked(store, &change, 1);
     if (r == 0) {
