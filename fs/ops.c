@@ -332,7 +332,7 @@ static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
         return;
     case KIND_FOLLOW:
     case KIND_BATCH:
-        stream_read(handle, req, size, info->flags);
+        stream_read(handle, req, size, (uint64_t)offset, info->flags);
         return;
     default:
         if (kind_is(handle->kind, KIND_IS_TEXT)) {

@@ -2,7 +2,8 @@
 /*
  * stream.c - see stream.h.
  *
- * A read takes what comes next, whatever its offset (the files are not seekable).  `follow` has at
+ * A read takes what comes next, whatever its offset (the files are not seekable); but see
+ * stream_is_over() for what the kernel makes of a large read(2).  `follow` has at
  * most one entry in hand, and gives the rest of it to the next reads.  `batch` claims what could
  * fit, frames as many entries as do, and gives the others back at once; it keeps a reader between
  * reads only when a damaged entry cut the read short, because the library may have consumed what
@@ -54,6 +55,47 @@ void stream_open(struct handle *handle, fuse_req_t req)
     handle_destroy(handle);
 }
 
+/*
+ * The kernel sends a read(2) of more than a request as several READs, until one is not filled.  Its
+ * offsets count from 0 in each read(2), for such a file has no position.  So a READ that goes on
+ * where one of the same thread ended, which was as large as they get and was filled, is the rest of
+ * one read(2).  When there is no rest of an entry to put there that read(2) is over, whatever is
+ * pending: it has what it takes, and must not wait with that.
+ *
+ * Not seen is where readv(2) is cut for the number of its pieces, because there any size is possible,
+ * and splice(2), which has a position, may well go on at the end of a filled piece of 64 KiB.
+ */
+static bool stream_is_over(struct handle *handle, fuse_req_t req, uint64_t offset)
+{
+    struct take *take = &handle->take;
+
+    take->read_offset = offset;
+    return offset > 0 && offset == take->filled_end && fuse_req_ctx(req)->pid == take->filled_pid &&
+           (handle->kind == KIND_BATCH || take->reader == NULL);
+}
+
+/* The READ is about to be answered with `count` of the `size` bytes that it asked for. */
+static void stream_note(struct handle *handle, fuse_req_t req, size_t size, size_t count)
+{
+    struct take *take = &handle->take;
+    pid_t pid = fuse_req_ctx(req)->pid;
+
+    if (count == size && size > handle->mount->append_size) {
+        take->filled_end = take->read_offset + size;
+        take->filled_pid = pid;
+    } else if (pid == take->filled_pid) {
+        take->filled_end = 0;
+    }
+}
+
+static void stream_end(struct handle *handle, fuse_req_t req)
+{
+    handle->take.filled_end = 0;
+    int r = reply_data(req, "", 0);
+    (void)r;
+    stream_leave(handle);
+}
+
 /* Gives back what is in hand and was not consumed. */
 static void stream_drop(struct take *take)
 {
@@ -103,6 +145,7 @@ static int follow_give(struct handle *handle, fuse_req_t req, size_t size)
             stream_drop(take);
         return 0;
     }
+    stream_note(handle, req, size, (size_t)n);
     /* Before the reply: a poll may follow at once. */
     atomic_store(&take->in_hand, take->delivered + (uint64_t)n < have);
     if (n > 0 && stream_reply(handle, req, buffer, (size_t)n) == 0) {
@@ -277,6 +320,7 @@ static int batch_give(struct handle *handle, fuse_req_t req, size_t size)
         (void)rest;
     }
     size_t framed = batch_frame(take, &fit, buffer, buffer + fit.size, (size_t)n);
+    stream_note(handle, req, size, framed);
     bool arrived = stream_reply(handle, req, buffer, framed) == 0;
     if (arrived) {
         r = walrus_reader_delivered(take->reader, take->delivered);
@@ -374,6 +418,11 @@ static void stream_read_request(struct request *request)
     struct handle *handle = request->handle;
     struct mount *mount = request->mount;
 
+    if (stream_is_over(handle, request->req, request->offset)) {
+        stream_end(handle, request->req);
+        request_destroy(request);
+        return;
+    }
     int r = stream_read_blocking(handle, request->req, request->size, request->flags);
     if (r == -EBUSY) {
         r = request_retry(request, handle->take.gate, walrus_reader_seq(handle->take.reader),
@@ -395,6 +444,7 @@ static void stream_read_submit(struct handle *handle, fuse_req_t req, size_t siz
         return;
     }
     request->size = size;
+    request->offset = handle->take.read_offset;
     request->flags = flags;
     request_submit(request, stream_read_request);
 }
@@ -425,7 +475,7 @@ static bool follow_is_free(struct handle *handle, size_t size)
            take->delivered + size < walrus_reader_size(take->reader);
 }
 
-void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
+void stream_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset, int flags)
 {
     struct take *take = &handle->take;
 
@@ -434,6 +484,7 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
         if (request == NULL)
             return;
         request->size = size;
+        request->offset = offset;
         request->flags = flags;
         request_submit_read(request, stream_read_request);
         return;
@@ -441,6 +492,10 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags)
     if (take->gate == NULL) { /* batch of a topic without its default group */
         reply_error(req, -ENXIO);
         stream_leave(handle);
+        return;
+    }
+    if (stream_is_over(handle, req, offset)) {
+        stream_end(handle, req);
         return;
     }
     if (follow_is_free(handle, size) && stream_give(handle, req, size) == 0)

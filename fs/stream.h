@@ -10,6 +10,6 @@
 #include "handle.h"
 
 void stream_open(struct handle *handle, fuse_req_t req);
-void stream_read(struct handle *handle, fuse_req_t req, size_t size, int flags);
+void stream_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t offset, int flags);
 
 #endif

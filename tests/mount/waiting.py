@@ -3,6 +3,7 @@
 """`wait` and `follow`: readers that wait for entries, wake in order, and can be interrupted."""
 
 import errno
+import mmap
 import os
 import select
 import shutil
@@ -37,6 +38,18 @@ class Reader(threading.Thread):
         self.join(seconds)
         assert not self.is_alive(), "the reader still waits"
         return self.result
+
+
+class LargeReader(Reader):
+    """One read(2) of 4 MiB, in pages of its own: the kernel cuts it after each MiB that was filled."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        super().__init__(None)
+
+    def run(self):
+        with mmap.mmap(-1, 4 << 20) as pages:
+            self.result = pages[:os.readv(self.fd, [pages])]
 
 
 def parked(t, count):
@@ -231,6 +244,24 @@ def _(m):
     os.close(fd)
     t.settled(claimed=0)
     equal(t.next(), b"")
+
+
+@case("a read of more than a request does not wait, nor take more, when an entry fills the request")
+def _(m):
+    t = m.topic()
+    for name, head in (("follow", 0), ("batch", 24)):
+        data = os.urandom((1 << 20) - head)  # with the head of its record as long as a request
+        fd = os.open(t.file(name), os.O_RDONLY)
+        for behind in (b"", b"next"):
+            with open(t.file("blob"), "wb", buffering=0) as f:
+                equal(f.write(data), len(data))
+            if behind:
+                t.append(behind)
+            reader = LargeReader(fd)
+            got = reader.value()
+            equal((len(got), got[head:]), (1 << 20, data), name)
+        equal(LargeReader(fd).value()[head:].rstrip(b"\0"), b"next", name)
+        os.close(fd)
 
 
 @case("cat follow prints what comes for as long as it runs")
