@@ -250,27 +250,30 @@ static ssize_t take_fill(struct handle *handle, unsigned char *buffer, size_t si
     return (ssize_t)done;
 }
 
-/* Notes that [from, to) of the stream arrived; true if there is more from the first byte on. */
+/* Notes that [from, to) of the stream arrived; true if there is more from the first byte on.  It is
+ * joined with what it touches, so that a file that is read backwards has one span. */
 static bool take_note(struct take *take, uint64_t from, uint64_t to)
 {
     uint64_t before = take->delivered;
 
-    if (from > take->delivered) {
-        /* With no room left the entries go back at close, and are delivered again. */
-        if (take->span_count < ARRAY_COUNT(take->spans))
-            take->spans[take->span_count++] = (struct take_span){from, to};
+    if (from == to)
         return false;
-    }
-    take->delivered = MAX(take->delivered, to);
     for (uint32_t i = 0; i < take->span_count;) {
-        if (take->spans[i].from > take->delivered) {
+        struct take_span span = take->spans[i];
+        if (span.from > to || span.to < from) {
             i++;
             continue;
         }
-        take->delivered = MAX(take->delivered, take->spans[i].to);
+        from = MIN(from, span.from);
+        to = MAX(to, span.to);
         take->spans[i] = take->spans[--take->span_count];
         i = 0;
     }
+    if (from <= before)
+        take->delivered = MAX(before, to);
+    else if (take->span_count < ARRAY_COUNT(take->spans))
+        take->spans[take->span_count++] = (struct take_span){from, to};
+    /* With no room left the entries go back at close, and are delivered again. */
     return take->delivered > before;
 }
 

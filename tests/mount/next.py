@@ -118,6 +118,21 @@ def _(m):
     equal([t.next(), t.next(), t.next()], [b"12345678", b"after", b""])
 
 
+@case("at-least-once: an entry is taken when all of it was read, backwards and after its end too", *AT_LEAST_ONCE)
+def _(m):
+    t = m.topic()
+    for name in ("next", "wait", "drain"):
+        data = bytes(range(100))
+        t.append(data)
+        fd = os.open(t.file(name), os.O_RDONLY)
+        for at in range(100, 110):
+            equal(os.pread(fd, 1, at), b"")
+        for at in reversed(range(100)):
+            equal(os.pread(fd, 1, at), data[at:at + 1])
+        os.close(fd)
+        t.settled(claimed=0, pending=0)
+
+
 @case("strict: what a killed reader had begun is not delivered again, and can be sought back")
 def _(m):
     t = m.topic()

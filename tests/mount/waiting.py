@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -112,6 +113,32 @@ def _(m):
         cat.send_signal(how)
         equal((cat.communicate(timeout=120)[0], cat.returncode), (b"", -how))
     parked(t, 0)
+    t.append(b"still there")
+    equal(t.next(), b"still there")
+
+
+EINTR_READER = """
+import ctypes, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.siginterrupt(signal.SIGUSR1, False)
+libc = ctypes.CDLL(None, use_errno=True)
+fd = libc.open(sys.argv[1].encode(), 0)
+got = libc.read(fd, ctypes.create_string_buffer(100), 100) if fd >= 0 else -1
+print(got, ctypes.get_errno())
+"""
+
+
+@case("a signal with SA_RESTART, and a stop that is continued, end a wait with EINTR, too")
+def _(m):
+    t = m.topic()
+    for name in ("wait", "follow", "batch"):
+        for how in (signal.SIGUSR1, signal.SIGSTOP):
+            reader = subprocess.Popen([sys.executable, "-c", EINTR_READER, t.file(name)], stdout=subprocess.PIPE)
+            parked(t, 1)
+            reader.send_signal(how)
+            parked(t, 0)
+            reader.send_signal(signal.SIGCONT)
+            equal(reader.communicate(timeout=120)[0].split(), [b"-1", b"%d" % errno.EINTR], f"{name} {how!r}")
     t.append(b"still there")
     equal(t.next(), b"still there")
 
