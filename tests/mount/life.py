@@ -313,6 +313,26 @@ def events(fd):
     return found
 
 
+@case("umount -f of a mount that is in use ends the daemon, and stores what unfinished lines hold")
+def _(m):
+    if os.geteuid() != 0:
+        raise lib.Skip("needs root")
+    t = m.topic()
+    reader = subprocess.Popen(["cat", t.file("wait")], stderr=subprocess.PIPE)
+    t.settled(waiting=1)
+    fd = os.open(t.file("lines"), os.O_WRONLY)
+    os.write(fd, b"unfinished")
+    subprocess.run(["umount", "-f", m.path], stderr=subprocess.DEVNULL)  # says that it is busy
+    m.wait_exit()
+    assert reader.wait(120) != 0, "who waited got nothing and no error"
+    with fails_with(*lib.GONE):
+        os.write(fd, b"x")
+    lib.close_dead(fd)
+    m.detach()
+    m.start()
+    equal(m.find().drain(), b"unfinished")
+
+
 @case("inotify sees writes to append through the mount, and topics that are made")
 def _(m):
     t = m.topic()

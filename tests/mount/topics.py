@@ -196,6 +196,26 @@ def _(m):
         equal(m.find(name).next(), name.encode())
 
 
+@case("a listing that is read in pieces has each topic once, whatever is made and removed meanwhile")
+def _(m):
+    def name(i):
+        return f"{i:03d}".ljust(255, "x")  # long, so that no piece holds all
+    for i in range(300):
+        os.mkdir(m.find(name(i)).path)
+    writer = m.find(name(299))
+    seen = []
+    with os.scandir(m.path) as listing:
+        for entry in listing:
+            seen.append(entry.name)
+            if len(seen) % 20 == 0:
+                os.rmdir(m.find(entry.name).path)  # listed already
+                os.mkdir(m.find(f"new {len(seen)}").path)
+                writer.append(b"x")
+    equal(sorted(n for n in seen if n.endswith("x")), [name(i) for i in range(300)])
+    equal(len(set(seen)), len(seen), "names listed, each once")
+    writer.drain()
+
+
 @case("df of the mount shows the filesystem of the store")
 def _(m):
     here, there = os.statvfs(m.path), os.statvfs(m.store)
