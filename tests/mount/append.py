@@ -5,6 +5,8 @@
 import errno
 import mmap
 import os
+import resource
+import signal
 
 import lib
 from lib import APPEND_MAX, case, equal, fails_with
@@ -75,6 +77,26 @@ def _(m):
     equal(os.pread(fd, 100, 0), b"", "reading a producer file")
     os.close(fd)
     equal([t.next(), t.next(), t.next()], [b"far out", b"after a seek", b""])
+
+
+@case("a limit on the size of files of the writer counts what it wrote through one open file, as the manual warns")
+def _(m):
+    t = m.topic()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            fd = os.open(t.file("append"), os.O_WRONLY | os.O_APPEND)
+            equal((os.write(fd, b"a" * 600), os.write(fd, b"b" * 600)), (600, 400))
+            with fails_with(errno.EFBIG):
+                os.write(fd, b"c")
+            lib.write_once(t.file("append"), b"d" * 600, os.O_APPEND)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    equal(os.waitpid(pid, 0)[1], 0, "the writer's status")
+    equal([t.next(), t.next(), t.next()], [b"a" * 600, b"b" * 400, b"d" * 600])
 
 
 @case("truncating to nothing succeeds and changes nothing, to more is EINVAL")

@@ -43,6 +43,18 @@ def _(m):
     equal((t.next(), t.next()), (b"a\nb\n", b""))
 
 
+@case("a copy that its opener closes ends a blob, as the manual warns")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("blob"), os.O_WRONLY)
+    os.close(os.dup(fd))
+    os.write(fd, b"one")
+    os.close(os.dup(fd))
+    os.write(fd, b"two")
+    os.close(fd)
+    equal([t.next(), t.next(), t.next()], [b"one", b"two", b""])
+
+
 @case("nothing written is no entry")
 def _(m):
     t = m.topic()
