@@ -332,7 +332,8 @@ static bool list_entries(const struct place_key *dir, uint64_t offset, struct it
 
 static bool list_fixed(const struct place_key *dir, uint64_t offset, struct item *item)
 {
-    struct place_key key = {.topic_id = dir->topic_id, .group_id = dir->group_id};
+    struct place_key key = {
+        .topic_id = dir->topic_id, .group_id = dir->group_id, .in_group = dir->kind == KIND_GROUP};
     bool unmade = dir->topic == NULL && dir->kind == KIND_TOPIC; /* a write makes it */
 
     do {

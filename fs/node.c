@@ -29,6 +29,8 @@ struct stale {
     bool looked_up; /* since it was told */
 };
 
+_Static_assert(2 * KIND_COUNT + 2 <= 256, "place_ino() has 8 bits for it");
+
 struct node_table {
     struct lock lock; /* LOCK_FS_NODES */
     struct place **buckets;
@@ -67,14 +69,19 @@ static bool key_equal(const struct place_key *a, const struct place_key *b)
            (a->name == NULL || strcmp(a->name, b->name) == 0);
 }
 
-/* st_ino: the same for a file reached through its topic and through its group, since it is one. */
+/* st_ino: the same for a file reached through its topic and through its group, since it is one; but
+ * a topic's batch can be written, and its status is another text. */
 uint64_t place_ino(const struct place_key *key)
 {
     struct place_key plain = *key;
-    plain.in_group = false;
+    if (plain.kind != KIND_BATCH && plain.kind != KIND_STATUS)
+        plain.in_group = false;
+    if (plain.kind == KIND_ENTRY)
+        plain.group_id = 0; /* it tells who may read, not which entry it is */
+    uint64_t kind = plain.kind + 2u + (plain.in_group ? KIND_COUNT : 0u);
     uint64_t ino = plain.name == NULL && plain.seq == 0 && plain.topic_id < 1ull << 32 &&
                            plain.group_id < 1ull << 16
-                       ? plain.topic_id << 24 | plain.group_id << 8 | (plain.kind + 2u)
+                       ? plain.topic_id << 24 | plain.group_id << 8 | kind
                        : key_hash(&plain) | 1ull << 63;
     return ino;
 }

@@ -216,6 +216,23 @@ def _(m):
     writer.drain()
 
 
+@case("files have the same inode number where they are the same file, in listings too")
+def _(m):
+    t = m.topic()
+    t.append(b"x")
+    t.append(b"y")
+    numbers = {}
+    for top, directories, names in os.walk(m.path):
+        for entry in os.scandir(top):
+            equal(entry.inode(), os.stat(entry.path).st_ino, f"the number that is listed for {entry.path}")
+        for name in directories + names:
+            path = os.path.join(top, name)
+            numbers.setdefault(os.stat(path).st_ino, []).append(os.path.relpath(path, t.path))
+    equal(sorted(sorted(paths) for paths in numbers.values() if len(paths) > 1),
+          [sorted([f"groups/default/{name}", name]) for name in
+           ("drain", "follow", "next", "offset", "peek", "wait")])
+
+
 @case("df of the mount shows the filesystem of the store")
 def _(m):
     here, there = os.statvfs(m.path), os.statvfs(m.store)
