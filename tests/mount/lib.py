@@ -329,6 +329,8 @@ def main():
         print("skipped: /dev/fuse is not usable here")
         sys.exit(77)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell starts what runs in its background with this one ignored, and all that starts from here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pick = re.compile(os.environ.get("WALRUSFS_CASE", ""))
     chosen = [c for c in _cases if pick.search(c[0])]
     print(f"1..{len(chosen)}", flush=True)

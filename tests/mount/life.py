@@ -118,9 +118,11 @@ def _(m):
     lib.until("the recovery", lambda: os.path.exists(lock) and lib.read_all(lock))
     pid = int(lib.read_all(lock))
     lib.until("the daemon is stopped in the middle of it", lambda: lib.process_state(pid) == b"T")
-    command.send_signal(signal.SIGINT)
-    equal(command.wait(120), -signal.SIGINT)
-    os.kill(pid, signal.SIGCONT)
+    try:
+        command.send_signal(signal.SIGINT)
+        equal(command.wait(120), -signal.SIGINT)
+    finally:
+        os.kill(pid, signal.SIGCONT)
     lib.until("the daemon has ended", lambda: lib.has_ended(pid))
     assert not os.path.ismount(m.path), "it is mounted"
     m.start()
