@@ -166,6 +166,9 @@ int lines_write(struct handle *handle, const char *data, size_t size, bool durab
     bool open, held, ends, continues = lines->cut;
     size_t dropped = drop_measure(lines, data, size, &ends);
 
+    /* The library would say so, but only once the line ends. */
+    if (handle_key(handle)->topic != NULL && walrus_topic_removed(handle_key(handle)->topic))
+        return -ENODEV;
     lines->cut = size > handle->mount->append_size;
     if (lines->again) {
         lines->again = false;

@@ -108,6 +108,17 @@ def _(m):
     equal([t.next(), t.next()], [b"and more", b""])
 
 
+@case("a line that has not ended is not held for a topic that was removed")
+def _(m):
+    t = m.topic()
+    fd = os.open(t.file("lines"), os.O_WRONLY)
+    os.rmdir(t.path)
+    for data in (b"begun", b"ended\n"):
+        with fails_with(errno.ENODEV):
+            os.write(fd, data)
+    os.close(fd)
+
+
 @case("fsync makes the rest an entry")
 def _(m):
     t = m.topic()
