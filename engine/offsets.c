@@ -622,6 +622,11 @@ int offsets_give_back(struct offsets *offsets, uint32_t slot)
     return r;
 }
 
+void offsets_trim(struct offsets *offsets)
+{
+    durable_trim(&offsets->durable);
+}
+
 int offsets_error(const struct offsets *offsets)
 {
     return durable_error(&offsets->durable);

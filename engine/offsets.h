@@ -78,6 +78,9 @@ WALRUS_CHECK int offsets_give_back(struct offsets *offsets, uint32_t slot);
 WALRUS_CHECK int offsets_store(struct offsets *offsets, uint32_t slot,
                                const struct offset_value *value);
 
+/* Closes descriptors that were needed when more threads stored at one time (durable_trim). */
+void offsets_trim(struct offsets *offsets);
+
 /* 0, or -EIO after a sync failed. */
 int offsets_error(const struct offsets *offsets);
 

@@ -615,6 +615,7 @@ void space_tend(struct walrus *store, bool ahead)
     {
         durable_trim(&LIST_ENTRY(node, struct file, node)->durable);
     }
+    offsets_trim(store->offsets);
     if (space->free_count > 0) {
         space_shrink_locked(space, store->super.blocks_per_file, &gone);
     } else if (ahead) {
