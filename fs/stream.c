@@ -62,8 +62,8 @@ void stream_open(struct handle *handle, fuse_req_t req)
  * one read(2).  When there is no rest of an entry to put there that read(2) is over, whatever is
  * pending: it has what it takes, and must not wait with that.
  *
- * Not seen is where readv(2) is cut for the number of its pieces, because there any size is possible,
- * and splice(2), which has a position, may well go on at the end of a filled piece of 64 KiB.
+ * Not seen is where readv(2) is cut for the number of its pieces: any size is possible there, and an
+ * offset of an io_uring read, which is the program's own, may well be the end of a filled small one.
  */
 static bool stream_is_over(struct handle *handle, fuse_req_t req, uint64_t offset)
 {

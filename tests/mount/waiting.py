@@ -291,6 +291,20 @@ def _(m):
         os.close(fd)
 
 
+@case("splice finds follow and batch empty, and takes nothing")
+def _(m):
+    t = m.topic()
+    t.append(b"entry")
+    into, out = os.pipe()
+    for name in ("follow", "batch"):
+        fd = os.open(t.file(name), os.O_RDONLY)
+        equal(os.splice(fd, out, 100), 0, name)
+        os.close(fd)
+    os.close(into)
+    os.close(out)
+    equal((t.status()["pending"], t.next()), (1, b"entry"))
+
+
 @case("cat follow prints what comes for as long as it runs")
 def _(m):
     t = m.topic()
