@@ -565,6 +565,10 @@ static int close_blocks(struct walrus *store)
         struct walrus_topic *topic = store->topics_sorted[i];
         if (atomic_load(&topic->error))
             return -EIO;
+        /* A new block whose entry found no room at first; nothing in it had to be synced since. */
+        const struct block *newest = topic_tail(topic).block;
+        if (r == 0 && newest && !newest->table_durable)
+            r = topic_sync_to(topic, 0, true);
         LIST_FOR_EACH(node, &topic->blocks)
         {
             struct block *block = LIST_ENTRY(node, struct block, node);

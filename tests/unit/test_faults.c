@@ -348,6 +348,37 @@ Test(faults, a_log_file_whose_making_failed_half_way_is_made_at_the_next_attempt
     faultos_remove();
 }
 
+Test(faults, a_disk_that_was_full_while_a_consumed_topic_began_a_new_block_costs_nothing)
+{
+    unsigned failed = 0;
+
+    faultos_install();
+    s.options.fsync_ms = 1;
+    for (unsigned nth = 1; nth <= 8; nth++) {
+        rig_open(&s);
+        rig_append(&s, "t", nth - 1, 20000);
+        CHECK_INT(walrus_sync(s.walrus), 0);
+        faultos_arm(&(struct faultos_rule){.kind = FAULTOS_WRITE,
+                                           .nth = nth,
+                                           .error = ENOSPC,
+                                           .forever = true,
+                                           .file = "wal_*.log"});
+        rig_expect(&s, "t", nth - 1, 20000);
+        for (int i = 0; i < 200 && faultos_failed_count() == failed; i++)
+            sleep_ms(1);
+        sleep_ms(50); /* for those who try again */
+        failed = (unsigned)faultos_failed_count();
+        faultos_disarm();
+        rig_close(&s); /* 0: nothing is missing */
+    }
+    CHECK(failed > 0);
+    faultos_remove();
+    unsigned errors = rig_reports(&s, WALRUS_ERROR); /* blocks that could not be marked free */
+    rig_open(&s);
+    rig_expect_empty(&s, "t");
+    CHECK_INT(rig_reports(&s, WALRUS_ERROR), errors);
+}
+
 /* Fills two log files more than are kept, and consumes it all. */
 static void fill_and_consume(uint64_t first)
 {
