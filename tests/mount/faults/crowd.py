@@ -172,10 +172,13 @@ class Consumer(Client):
         fd = os.open(self.path("batch"), os.O_RDONLY | os.O_NONBLOCK)
         try:
             self.record.reads(self, size // 40 + 1)
-            self.record.got([d for _, d in batch_parse(os.read(fd, size))])
+            datas = [d for _, d in batch_parse(os.read(fd, size))]
+            self.record.got(datas)
+            self.record.took(self, len(datas))
         except OSError as e:
             if e.errno not in (errno.EAGAIN, errno.EINVAL):  # nothing there; larger than the buffer
                 raise
+            self.record.took(self, 0)
         finally:
             lib.close_dead(fd)
         self.record.closed(self)

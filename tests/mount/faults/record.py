@@ -9,6 +9,7 @@ there once never comes back.  Entries that go by one call form a unit: all of th
 Rules broken raise AssertionError: I1 to I3 of docs/reliability.md, by name.
 """
 
+import collections
 import hashlib
 import math
 import struct
@@ -17,6 +18,7 @@ import time
 
 HEAD = struct.Struct("<4sHHII")  # magic, topic, producer, number, size in all
 MAGIC = b"wfst"
+OVERTAKEN = 4  # reads of a client that may not be counted yet
 
 
 def payload(seed, topic, producer, number, size):
@@ -54,7 +56,7 @@ class Record:
         self.skipped = set()  # consumed by a read(2) that a fault cut short
         self.loose = 0        # how many more may be, above the offset
         self.repeats = 0      # how many more deliveries may be repeated: at-least-once, after faults
-        self.in_hand = {}     # client -> how many entries its read(2) under way can at most take
+        self.in_hand = {}     # client -> how many entries its last reads took, the one under way at most
         self.cut = False      # the power is going: what returns from now on proves nothing
         self.in_doubt = set() # delivered since then
         self.broken = []      # rules that a client saw broken
@@ -108,8 +110,12 @@ class Record:
         return entry
 
     def reads(self, client, most):
-        """What the one before gave is in the daemon's hand until it has heard that it arrived."""
-        self.in_hand[client] = (self.in_hand.get(client, (0, 0))[1], most)
+        """What the ones before gave is in the daemon's hand until it has heard that it arrived: on a machine that
+        is busy the thread that hears it may be overtaken by a few reads of others."""
+        self.in_hand.setdefault(client, collections.deque(maxlen=OVERTAKEN)).append(most)
+
+    def took(self, client, count):
+        self.in_hand[client][-1] = count
 
     def closed(self, client):
         if self.strict:
