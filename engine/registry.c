@@ -46,12 +46,13 @@
 #define STEP_SIZE        65536u              /* space is taken in multiples of this */
 #define RESERVE_SIZE     4096u               /* of the space, for removals on a full disk */
 #define FILE_SIZE_MAX    ((uint64_t)1 << 30) /* bounds what opening a hostile file costs */
-#define COMPACT_SIZE     ((uint64_t)1 << 20) /* shorter journals are not worth a compaction */
 #define GROUP_COUNT_MAX  4u                  /* changes that take effect together */
 #define RECORD_SIZE_MAX  ((sizeof(struct format_regrec) + WALRUS_NAME_SIZE_MAX + 7) / 8 * 8)
 #define GROUP_SIZE_MAX   (GROUP_COUNT_MAX * RECORD_SIZE_MAX)
 #define WINDOW_SIZE      ((size_t)1 << 18) /* read at once; a multiple of a page */
 #define REPORT_COUNT_MAX 16u /* damaged stretches that are reported, all are counted */
+
+uint64_t registry_compact_size = (uint64_t)1 << 20;
 
 /* One generation of the file. */
 struct journal {
@@ -683,7 +684,7 @@ bool registry_compact_due(const struct registry *registry)
 
     if (registry->read_only || registry->error != 0)
         return false;
-    return journal->worn || (journal->end > COMPACT_SIZE &&
+    return journal->worn || (journal->end > registry_compact_size &&
                              journal->census.live_size < (journal->end - RECORDS_OFF) / 4);
 }
 

@@ -68,6 +68,9 @@ void registry_close(struct registry *registry); /* NULL is allowed */
 WALRUS_CHECK int registry_append(struct registry *registry, const struct registry_change *changes,
                                  size_t count);
 
+/* Bytes up to which a journal is not worth a compaction; 1 MiB.  Tests want it sooner. */
+extern uint64_t registry_compact_size;
+
 /* True when a compaction is worth it; `live_size` is kept by the registry itself. */
 bool registry_compact_due(const struct registry *registry);
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "program.h"
+#include "registry.h"
 #include "tmpdir.h"
 
 #define PROGRAM_SECONDS 20
@@ -200,6 +201,7 @@ static void program_run(uint64_t seed)
     program_seed = seed;
     program_init(seed);
     program_choose_options();
+    registry_compact_size = program_chance(50) ? 0 : 1u << 20;
     powercut_install(program_rig.dir, NULL);
     rig_open(&program_rig);
     unsigned crash_percent = (unsigned)program_dice(20);
