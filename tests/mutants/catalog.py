@@ -682,7 +682,7 @@ mutant("interrupt-consumes", "a reader of wait that a signal ended takes nothing
        "fs/gate.c",
        "    if (waiter_move(waiter, WAITER_PARKED, WAITER_CANCELLED)) {",
        "    if (false) {",
-       "mount waiting.py takes.nothing")
+       "unit gate an_interrupt_of_a_waiting_request")
 mutant("interrupted-claim-kept", "an entry that was claimed for a request while that was interrupted goes back",
        "fs/gate.c",
        "    if (r == 0 && atomic_load(&waiter->state) == WAITER_OWNED_INTERRUPTED) {",
