@@ -211,6 +211,26 @@ def _(m):
             assert beside / alone < RATIO, f"{name}: ratio {beside / alone:.2f}"
 
 
+@case("what a burst of open files took is given back when they are closed, also if the last one stays", "-o", "fsync=never")
+def _(m):
+    if sanitized(m):
+        raise Skip("a sanitizer keeps what is freed")
+    t = m.topic()
+    t.append(b"x")
+    files = [os.open(t.file("lines"), os.O_WRONLY) for _ in range(800)]
+    before = daemon(m, "RssAnon")
+    for fd in files:
+        os.write(fd, b"x" * 30000)  # without an end: the daemon holds it
+    held = daemon(m, "RssAnon")
+    assert held > before + 20000, f"{held - before} KiB for 800 lines of 30,000 bytes"
+    last = os.open(t.file("lines"), os.O_WRONLY)
+    os.write(last, b"y" * 30000)
+    for fd in files:
+        os.close(fd)
+    lib.until("the memory is given back", lambda: daemon(m, "RssAnon") < before + 8192)
+    os.close(last)
+
+
 @case("eight writers with fsync=each share flushes", "-o", "fsync=each")
 def _(m):
     t = m.topic()
