@@ -175,7 +175,7 @@ void sim_clear(void)
         memset(file->touched, 0, sizeof(file->touched));
         memset(file->allocated, 0, sizeof(file->allocated));
         file->size = 0;
-        file->mapped = false;
+        file->mapped = 0;
     }
     file_count = 0;
     names.count = 0;
@@ -452,9 +452,9 @@ static void *disk_mmap(int fd, size_t size, int prot)
 
     (void)prot;
     CHECK(size <= SIM_ROOM);
-    file->mapped = true;
+    file->mapped++;
     map_count++;
-    if (recording != NULL)
+    if (recording != NULL && file->mapped == 1)
         shadow_make(number);
     return file->data;
 }
@@ -478,7 +478,7 @@ static int disk_munmap(void *addr, size_t size)
     (void)size;
     if (recording != NULL)
         capture(true);
-    files[mapped_at(addr, &off)].mapped = false; /* nobody uses it, whatever it says */
+    files[mapped_at(addr, &off)].mapped--; /* nobody uses it, whatever it says */
     map_count--;
     return fails() ? -1 : 0;
 }
