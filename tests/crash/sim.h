@@ -39,7 +39,7 @@ struct sim_file {
     uint64_t size;
     uint8_t touched[SIM_PAGES];   /* pages that may hold something else than zeros */
     uint8_t allocated[SIM_PAGES]; /* pages that a mapping may be stored to */
-    unsigned mapped; /* how often */
+    unsigned mapped;              /* how often */
 };
 
 struct sim_names {
