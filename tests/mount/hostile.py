@@ -238,6 +238,8 @@ def _(m):
     print(f"# memory {before[0] >> 10} KiB before, {memory(m) >> 10} KiB after; "
           f"descriptors {before[1]} and {descriptors(m)}", flush=True)
     back_to(m, "descriptors", descriptors, before[1] + 2)
+    # What the kernel remembers of files that are gone, the daemon has to as well.
+    lib.write_once("/proc/sys/vm/drop_caches", b"2\n")
     if not sanitized(m):
         back_to(m, "memory", memory, MEMORY_MOST)
 
