@@ -34,14 +34,14 @@ struct take {
     struct take_span spans[8]; /* arrived, but something before did not */
     struct take_skip *skips;   /* ascending, from malloc */
     uint32_t span_count, skip_count;
-    atomic_bool late;    /* wait, opened with O_NONBLOCK: takes its entry at a read */
-    atomic_bool in_hand; /* a stream has bytes to give before it needs another entry */
-    bool ended;          /* strict: the end was read, so that no entry of 0 bytes is left there */
-    uint64_t index;      /* batch: of the entry at `delivered` in the reader */
+    atomic_bool late;     /* wait, opened with O_NONBLOCK: takes its entry at a read */
+    atomic_bool in_hand;  /* a stream has bytes to give before it needs another entry */
+    bool ended;           /* strict: the end was read, so that no entry of 0 bytes is left there */
+    uint64_t index;       /* batch: of the entry at `delivered` in the reader */
     uint64_t read_offset; /* of the READ that a stream serves */
     uint64_t filled_end;  /* where a READ ended that may be but a part of a read(2), or 0 */
     pid_t filled_pid;     /* whose READ that was */
-    struct job job;      /* stores what was delivered, as owner of the serial */
+    struct job job;       /* stores what was delivered, as owner of the serial */
 };
 
 struct lines {

@@ -160,40 +160,37 @@ Test(gate, a_waiting_request_gets_the_entry_that_comes)
     CHECK_INT(atomic_load(&reply), 0);
 }
 
+/* The wait ends with EINTR, and the entry that comes is for somebody else. */
+static void expect_interrupted(void)
+{
+    rig_append(&s, "t", 0, 100);
+    CHECK_SOON(atomic_load(&result) != 1);
+    CHECK_INT(atomic_load(&result), -EINTR);
+    CHECK_INT(atomic_load(&reply), -EINTR);
+    CHECK_INT(gate_waiting_count(&mount, 1, rig_group_stat(&s, "t", "default").id), 0);
+    CHECK_INT(rig_group_stat(&s, "t", "default").claimed_count, 0);
+    rig_expect(&s, "t", 0, 100);
+}
+
 Test(gate, an_interrupt_of_a_waiting_request_ends_it_and_takes_nothing)
 {
     const struct fuse_interrupt_in body = {.unique = READ_UNIQUE};
 
     wait_for_entry();
     feed(FUSE_INTERRUPT, READ_UNIQUE + 2, &body, sizeof(body));
-    rig_append(&s, "t", 0, 100);
-    CHECK_SOON(atomic_load(&result) != 1);
-    CHECK_INT(atomic_load(&result), -EINTR);
-    CHECK_INT(atomic_load(&reply), -EINTR);
-    CHECK_INT(gate_waiting_count(&mount, 1, rig_group_stat(&s, "t", "default").id), 0);
-    rig_expect(&s, "t", 0, 100);
+    expect_interrupted();
 }
 
 Test(gate, an_interrupt_while_an_entry_is_claimed_gives_it_back)
 {
     interrupts = true;
     wait_for_entry();
-    rig_append(&s, "t", 0, 100);
-    CHECK_SOON(atomic_load(&result) != 1);
-    CHECK_INT(atomic_load(&result), -EINTR);
-    CHECK_INT(atomic_load(&reply), -EINTR);
-    CHECK_INT(rig_group_stat(&s, "t", "default").claimed_count, 0);
-    rig_expect(&s, "t", 0, 100);
+    expect_interrupted();
 }
 
 Test(gate, an_interrupt_while_nothing_is_claimed_ends_the_wait)
 {
     interrupts = misses = true;
     wait_for_entry();
-    rig_append(&s, "t", 0, 100);
-    CHECK_SOON(atomic_load(&result) != 1);
-    CHECK_INT(atomic_load(&result), -EINTR);
-    CHECK_INT(atomic_load(&reply), -EINTR);
-    CHECK_INT(gate_waiting_count(&mount, 1, rig_group_stat(&s, "t", "default").id), 0);
-    rig_expect(&s, "t", 0, 100);
+    expect_interrupted();
 }
