@@ -242,8 +242,8 @@ def _(m):
 
 @case("a quota that is used up is EDQUOT, nothing is stored, and a retry works when there is room", mounted=False)
 def _(m):
-    need("btrfs")
-    with disk_of(m, 256, "mkfs.btrfs", "-q") as disk:
+    need("btrfs", "mkfs.btrfs")
+    with disk_of(m, 256, *lib.WITHOUT_MOUNTS, "mkfs.btrfs", "-q") as disk:
         for command in (("quota", "enable", disk), ("subvolume", "create", m.store),
                         ("qgroup", "limit", "64M", m.store)):
             done = subprocess.run(["btrfs", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -28,7 +28,7 @@ MKFS = {
     # Without the first option it makes nothing below 300 MB.  Given a device, it asks every mount of the machine
     # whether it is that device, and hangs at one whose daemon is stopped: it is given the file below.
     "xfs": ["mkfs.xfs", "--unsupported", "-q", "-f", "-K"],
-    "btrfs": ["mkfs.btrfs", "-q", "-f", "-K"],
+    "btrfs": [*lib.WITHOUT_MOUNTS, "mkfs.btrfs", "-q", "-f", "-K"],
 }
 MEGABYTES = {"ext4": 96, "xfs": 96, "btrfs": 128, "tmpfs": 64}
 
