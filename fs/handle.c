@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -17,7 +16,7 @@
 /* Such tries, with up to 32 ms between them, to let a close be finished. */
 #define CLOSING_RETRY_COUNT 200u
 /* So many open files that the memory they leave is worth a look. */
-#define BURST_COUNT_MIN 256u
+#define BURST_COUNT_MIN 256
 /* How long a request for entries waits for the RELEASE of a producer that was flushed before it. */
 #define CLOSING_WAIT_NS 50000000ull
 
@@ -47,21 +46,10 @@ int handle_create(struct mount *mount, fuse_req_t req, struct node *node, int fl
     handle->gid = who->gid;
     lock_acquire(mount->handles_lock);
     list_push_back(&mount->handles, &handle->link);
-    mount->handle_peak = MAX(mount->handle_peak, atomic_load(&mount->handle_count));
+    burst_grow(&mount->handle_burst, atomic_load(&mount->handle_count));
     lock_release(mount->handles_lock);
     *ret_handle = handle;
     return 0;
-}
-
-/* After a burst of open files what they took lies free between what stays, where free(3) leaves it
- * for the next one: true when most of them are gone, once. */
-static bool burst_is_over_locked(struct mount *mount)
-{
-    uint32_t count = atomic_load(&mount->handle_count);
-    if (mount->handle_peak < BURST_COUNT_MIN || count > mount->handle_peak / 4)
-        return false;
-    mount->handle_peak = count;
-    return true;
 }
 
 void handle_destroy(struct handle *handle)
@@ -70,8 +58,8 @@ void handle_destroy(struct handle *handle)
 
     lock_acquire(mount->handles_lock);
     list_remove(&handle->link);
-    atomic_fetch_sub(&mount->handle_count, 1);
-    bool over = burst_is_over_locked(mount);
+    uint32_t count = atomic_fetch_sub(&mount->handle_count, 1) - 1;
+    bool over = burst_is_over(&mount->handle_burst, count, BURST_COUNT_MIN);
     lock_release(mount->handles_lock);
     if (handle->node != NULL)
         node_close(mount, handle->node);
@@ -79,7 +67,7 @@ void handle_destroy(struct handle *handle)
     serial_fini(&handle->serial);
     free(handle);
     if (over)
-        malloc_trim(0);
+        memory_give_back();
 }
 
 static void closing_add_locked(struct handle *handle, uint64_t until_ns)

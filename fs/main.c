@@ -8,7 +8,6 @@
  * library starts threads.
  */
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +17,13 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "memory.h"
 #include "mount.h"
 #include "options.h"
 #include "preflight.h"
 #include "session.h"
 #include "stdfds.h"
 #include "sync.h"
-
-/* Copies of large writes go back to the system when they are freed, and threads share heaps: else
- * the memory of one busy moment would be kept for ever. */
-static void set_memory(void)
-{
-    bool tuned = mallopt(M_ARENA_MAX, 2) != 0 && mallopt(M_MMAP_THRESHOLD, 256 * 1024) != 0 &&
-                 mallopt(M_TRIM_THRESHOLD, 1024 * 1024) != 0;
-    (void)tuned; /* another allocator has ways of its own */
-}
 
 /* As far as the process itself may. */
 static void raise_limit(int resource, const char *what)
@@ -134,7 +125,7 @@ static enum session_result run(struct options *options)
     }
     (void)umask(077);
     set_limits();
-    set_memory();
+    memory_tune();
     result = session_run(options, session_is_ready);
     close_line();
     return result;

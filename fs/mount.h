@@ -20,6 +20,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include "list.h"
+#include "memory.h"
 #include "walrus.h"
 
 struct gate_table;
@@ -54,7 +55,7 @@ struct mount {
     size_t append_size;             /* largest write that is one entry */
     _Atomic uint64_t rest_size;     /* bytes in unfinished lines */
     _Atomic uint32_t handle_count;  /* open files */
-    uint32_t handle_peak;           /* handles_lock: the most since memory was given back */
+    struct burst handle_burst;      /* handles_lock */
     _Atomic uint32_t closing_count; /* of `closings` */
     atomic_bool stopping;           /* nothing may park any more */
 };

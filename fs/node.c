@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
 #include "node.h"
 
 /* Threads that were told ESTALE and did not open since.  One that died instead is forgotten after
@@ -18,6 +19,9 @@
 
 /* Nodes of a file that need not be had alone. */
 #define SHARED_COUNT_MAX 64
+
+/* So many places that the memory they leave is worth a look: about a megabyte. */
+#define BURST_COUNT_MIN 4096
 
 /* No thread: as a teller, of a node that no look-up is to find. */
 #define NOBODY ((pid_t)-1)
@@ -36,6 +40,7 @@ struct node_table {
     struct place **buckets;
     size_t bucket_count; /* a power of two */
     size_t place_count;
+    struct burst burst; /* of places */
     struct stale stale[STALE_COUNT_MAX];
     unsigned stale_count;
     struct place root_place;
@@ -205,7 +210,7 @@ static void place_insert_locked(struct node_table *table, struct place *place)
     struct place **at = &table->buckets[key_hash(&place->key) & (table->bucket_count - 1)];
     place->hash_next = *at;
     *at = place;
-    table->place_count++;
+    burst_grow(&table->burst, ++table->place_count);
 }
 
 static void place_remove_locked(struct node_table *table, struct place *place)
@@ -369,6 +374,7 @@ static void node_collect_unlock(struct node_table *table, struct node *node)
         node = place->dir;
         node->ref_count--;
     }
+    bool over = dead != NULL && burst_is_over(&table->burst, table->place_count, BURST_COUNT_MIN);
     lock_release(&table->lock);
     while (dead != NULL) {
         struct place *next = dead->hash_next;
@@ -376,6 +382,8 @@ static void node_collect_unlock(struct node_table *table, struct node *node)
         free(dead);
         dead = next;
     }
+    if (over)
+        memory_give_back();
 }
 
 void node_forget(struct mount *mount, struct node *node, uint64_t count)

@@ -56,18 +56,6 @@ def build(work):
     return program
 
 
-def memory(m):
-    """Bytes of its own that the daemon has; what it maps of the store is the page cache's."""
-    with open(f"/proc/{m.daemon.pid}/status", encoding="ascii") as f:
-        return int(re.search(r"RssAnon:\s+(\d+)", f.read())[1]) * 1024
-
-
-def sanitized(m):
-    """Whether memory is that of a sanitizer rather than the daemon's."""
-    with open(f"/proc/{m.daemon.pid}/maps", encoding="utf-8", errors="replace") as f:
-        return re.search(r"lib[a-z]+san\.so|asan", f.read()) is not None
-
-
 def descriptors(m):
     """Open files of the daemon, apart from the store's log files."""
     count = 0
@@ -233,15 +221,15 @@ def _(m):
         lib.until("the topics of the actors are gone",
                   lambda: sweep(m) or os.listdir(m.path) in (["witness"], [".walrusfs", "witness"]))
         if seed != SEED:
-            before = memory(m), descriptors(m)
+            before = lib.memory(m), descriptors(m)
     look(m)
-    print(f"# memory {before[0] >> 10} KiB before, {memory(m) >> 10} KiB after; "
+    print(f"# memory {before[0] >> 10} KiB before, {lib.memory(m) >> 10} KiB after; "
           f"descriptors {before[1]} and {descriptors(m)}", flush=True)
     back_to(m, "descriptors", descriptors, before[1] + 2)
     # What the kernel remembers of files that are gone, the daemon has to as well.
     lib.write_once("/proc/sys/vm/drop_caches", b"2\n")
-    if not sanitized(m):
-        back_to(m, "memory", memory, MEMORY_MOST)
+    if not lib.is_sanitized(m):
+        back_to(m, "memory", lib.memory, MEMORY_MOST)
 
 
 @case("umount -l under hostile clients: the daemon goes on until the last file is closed", *OPTIONS,

@@ -287,6 +287,18 @@ class Mount:
         return Topic(os.path.join(self.path, name))
 
 
+def memory(m):
+    """Bytes of its own that the daemon has; what it maps of the store is the page cache's."""
+    with open(f"/proc/{m.daemon.pid}/status", encoding="ascii") as f:
+        return int(re.search(r"RssAnon:\s+(\d+)", f.read())[1]) << 10
+
+
+def is_sanitized(m):
+    """Whether memory is that of a sanitizer rather than the daemon's."""
+    with open(f"/proc/{m.daemon.pid}/maps", encoding="utf-8", errors="replace") as f:
+        return re.search(r"lib[a-z]+san\.so|asan", f.read()) is not None
+
+
 def told(error):
     """What went wrong, and where in the test; the inside of this file is of no interest."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]

@@ -9,7 +9,6 @@ promised is asserted too.  PARKED_COUNT (default 10000): how many wait.
 # slow
 
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -37,15 +36,8 @@ def build(work):
     return program
 
 
-def daemon(m, key):
-    with open(f"/proc/{m.daemon.pid}/status", encoding="ascii") as f:
-        return int(re.search(rf"^{key}:\s+(\d+)", f.read(), re.M)[1])
-
-
-def sanitized(m):
-    """Whether memory is that of a sanitizer rather than the daemon's."""
-    with open(f"/proc/{m.daemon.pid}/maps", encoding="utf-8", errors="replace") as f:
-        return re.search(r"lib[a-z]+san\.so|asan", f.read()) is not None
+def threads_of(m):
+    return len(os.listdir(f"/proc/{m.daemon.pid}/task"))
 
 
 def entry(number):
@@ -106,12 +98,12 @@ def _(m):
     program = build(m.work)
     with Crowd(program, t) as crowd:
         crowd.add(100, "wait", "follow", "batch")
-        threads, before = daemon(m, "Threads"), daemon(m, "RssAnon")
+        threads, before = threads_of(m), lib.memory(m)
         crowd.add(COUNT, "wait", "follow", "batch")
-        grown = daemon(m, "RssAnon") - before
-        print(f"# {grown / COUNT:.3f} KiB each, {daemon(m, 'Threads')} threads ({threads} before)")
-        assert grown < KIB * COUNT or sanitized(m), f"{grown} KiB more for {COUNT} readers"
-        assert daemon(m, "Threads") <= threads + 4, f"{daemon(m, 'Threads')} threads, {threads} before"
+        grown = (lib.memory(m) - before) >> 10
+        print(f"# {grown / COUNT:.3f} KiB each, {threads_of(m)} threads ({threads} before)")
+        assert grown < KIB * COUNT or lib.is_sanitized(m), f"{grown} KiB more for {COUNT} readers"
+        assert threads_of(m) <= threads + 4, f"{threads_of(m)} threads, {threads} before"
         for i in range(COUNT + 100):
             t.append(entry(i))
         got = sorted(line for lines in crowd.read() for line in lines)
@@ -142,14 +134,14 @@ def _(m):
     after = []
 
     def grew():
-        return after[-1] > after[-2] + 2048 + (KIB - 1) * COUNT and not sanitized(m)
+        return after[-1] > after[-2] + 2048 + (KIB - 1) * COUNT and not lib.is_sanitized(m)
     # What is lost for each reader is lost in every round; a new thread and its buffers are not.
     while len(after) < 2 or (len(after) < 5 and grew()):
         with Crowd(program, t) as crowd:
             crowd.add(COUNT, "wait", "follow", "batch")
             crowd.kill()
         lib.until("none waits", lambda: t.status()["waiting"] == 0)
-        after.append(daemon(m, "RssAnon"))
+        after.append(lib.memory(m) >> 10)
     assert not grew(), f"KiB after each round: {after}"
     t.append(b"for who comes now")
     equal(t.next(), b"for who comes now")
@@ -209,26 +201,6 @@ def _(m):
               f"ratio {beside / alone:.2f}", flush=True)
         if name in ("ls", "echo > append"):
             assert beside / alone < RATIO, f"{name}: ratio {beside / alone:.2f}"
-
-
-@case("what a burst of open files took is given back when they are closed, also if the last one stays", "-o", "fsync=never")
-def _(m):
-    if sanitized(m):
-        raise Skip("a sanitizer keeps what is freed")
-    t = m.topic()
-    t.append(b"x")
-    files = [os.open(t.file("lines"), os.O_WRONLY) for _ in range(800)]
-    before = daemon(m, "RssAnon")
-    for fd in files:
-        os.write(fd, b"x" * 30000)  # without an end: the daemon holds it
-    held = daemon(m, "RssAnon")
-    assert held > before + 20000, f"{held - before} KiB for 800 lines of 30,000 bytes"
-    last = os.open(t.file("lines"), os.O_WRONLY)
-    os.write(last, b"y" * 30000)
-    for fd in files:
-        os.close(fd)
-    lib.until("the memory is given back", lambda: daemon(m, "RssAnon") < before + 8192)
-    os.close(last)
 
 
 @case("eight writers with fsync=each share flushes", "-o", "fsync=each")
