@@ -474,6 +474,13 @@ def _(m):
         t.append(b"behind")
         equal(len(os.read(fd, 2 * MIB)), len(record(b"z" * APPEND_MAX)))
         equal(len(os.read(fd, 2 * MIB)), len(record(b"behind")))
+        # The largest record: a buffer that begins inside a page cannot be asked for as many bytes.
+        size = MIB - len(record(b""))
+        blob(t, size)
+        buffer = mmap.mmap(-1, 2 * MIB)
+        with fails_with(errno.EINVAL):
+            os.readv(fd, [memoryview(buffer)[8:]])
+        equal(os.readv(fd, [buffer]), len(record(b"z" * size)))
 
 
 @case("a write of no bytes is no entry; an entry of no bytes is consumed by the close of its holder")
