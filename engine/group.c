@@ -531,7 +531,7 @@ static int group_update(struct walrus_group *group, char **name, const void *att
     registry_change_begin(store);
     lock_acquire(&topic->groups_lock);
     int r = 0;
-    if (atomic_load(&group->removed))
+    if (atomic_load(&topic->removed) || atomic_load(&group->removed))
         r = -ENODEV;
     else if (name && group_find_locked(topic, *name))
         r = -EEXIST;
@@ -579,8 +579,8 @@ int walrus_group_set_attr(struct walrus_group *group, const void *attr)
     return group_update(group, NULL, attr);
 }
 
-/* Under LOCK_REGISTRY_CHANGE, after its removal is durable; group_remove_finish() follows without.
- */
+/* After its removal, or that of its topic, is durable; group_remove_finish() follows without locks.
+ * Once for each group: who removes one looks at both marks under LOCK_REGISTRY_CHANGE. */
 void group_remove_detach(struct walrus_group *group)
 {
     struct walrus_topic *topic = group->topic;
@@ -616,7 +616,7 @@ int walrus_group_remove(struct walrus_group *group)
     registry_change_begin(store);
     lock_acquire(&topic->groups_lock);
     int r = 0;
-    if (atomic_load(&group->removed))
+    if (atomic_load(&topic->removed) || atomic_load(&group->removed))
         r = -ENODEV;
     else if (topic->groups.next->next == &topic->groups)
         r = -EBUSY;

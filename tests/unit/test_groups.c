@@ -4,6 +4,7 @@
  * and how one is told that there is something to take.
  */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,56 @@ Test(groups, one_with_unread_entries_can_be_removed_and_holders_get_enodev)
     (void)walrus_reader_close(held);
     walrus_group_unref(group);
     rig_expect_many(&s, "t", 0, 3, 100);
+}
+
+static void *change_until_gone(void *arg)
+{
+    unsigned char attr[WALRUS_ATTR_SIZE] = {1};
+    int r;
+
+    while ((r = walrus_group_set_attr(arg, attr)) == 0)
+        ;
+    CHECK_INT(r, -ENODEV);
+    return NULL;
+}
+
+static void *remove_group(void *arg)
+{
+    int r = walrus_group_remove(arg);
+
+    CHECK(r == 0 || r == -ENODEV);
+    return NULL;
+}
+
+/* Topics that are removed while a thread of its own does something with a group of each. */
+static void race_with_removal(void *(*run)(void *arg), unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct walrus_topic *topic = rig_topic(&s, "t");
+        struct walrus_group *group = rig_group(&s, "t", "g");
+        pthread_t thread;
+
+        CHECK_INT(pthread_create(&thread, NULL, run, group), 0);
+        if (i % 2 == 0)
+            sleep_ms(1);
+        CHECK_INT(walrus_topic_remove(topic), 0);
+        CHECK_INT(pthread_join(thread, NULL), 0);
+        walrus_group_unref(group);
+        walrus_topic_unref(topic);
+    }
+    rig_reopen(&s);
+    CHECK_INT(rig_stat(&s).topic_count, 0);
+    CHECK_INT(rig_reports(&s, WALRUS_WARNING), 0);
+}
+
+Test(groups, a_change_of_one_does_not_bring_a_topic_back_that_is_being_removed)
+{
+    race_with_removal(change_until_gone, 40);
+}
+
+Test(groups, one_can_be_removed_while_its_topic_is)
+{
+    race_with_removal(remove_group, 200);
 }
 
 Test(groups, one_made_again_does_not_inherit_the_offset)
