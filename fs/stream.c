@@ -471,6 +471,8 @@ static bool follow_is_free(struct handle *handle, size_t size)
 
     if (handle->kind != KIND_FOLLOW || take->reader == NULL || take->delivered == 0)
         return false;
+    if (walrus_reader_due(take->reader)) /* of what others took */
+        return false;
     return handle->mount->options->walrus.consistency == WALRUS_STRICT ||
            take->delivered + size < walrus_reader_size(take->reader);
 }
@@ -479,6 +481,10 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t of
 {
     struct take *take = &handle->take;
 
+    if (take->gate == NULL) { /* batch of a topic without its default group; never changes */
+        reply_error(req, -ENXIO);
+        return;
+    }
     if (!serial_try(&handle->serial)) {
         struct request *request = request_create(handle->mount, req, handle, NULL, 0);
         if (request == NULL)
@@ -487,11 +493,6 @@ void stream_read(struct handle *handle, fuse_req_t req, size_t size, uint64_t of
         request->offset = offset;
         request->flags = flags;
         request_submit_read(request, stream_read_request);
-        return;
-    }
-    if (take->gate == NULL) { /* batch of a topic without its default group */
-        reply_error(req, -ENXIO);
-        stream_leave(handle);
         return;
     }
     if (stream_is_over(handle, req, offset)) {

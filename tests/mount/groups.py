@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Groups: each takes every entry for itself."""
 
+import contextlib
 import errno
 import os
+import threading
 
 import lib
 from lib import Topic, case, equal, fails_with
@@ -68,6 +70,48 @@ def _(m):
     equal(audit.drain(), b"01234")
     with fails_with(errno.EBUSY):
         os.rmdir(audit.path)
+
+
+@case("without default many may read one open batch at the same time, and get ENXIO")
+def _(m):
+    t = m.topic()
+    group(t, "other")
+    os.rmdir(os.path.join(t.path, "groups", "default"))
+    fd = os.open(t.file("batch"), os.O_RDWR)
+    told = []
+
+    def read():
+        for _ in range(500):
+            try:
+                os.read(fd, 4096)
+            except OSError as e:
+                told.append(e.errno)
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.close(fd)
+    equal((set(told), len(told)), ({errno.ENXIO}, 2000))
+
+
+@case("a removed topic does not come back because a group of it changed meanwhile")
+def _(m):
+    for i in range(40):
+        t = m.topic(f"t{i}")
+        path = group(t, "g").path
+
+        def change():
+            with contextlib.suppress(OSError):
+                while True:
+                    os.chmod(path, 0o700)
+                    os.chmod(path, 0o755)
+        thread = threading.Thread(target=change)
+        thread.start()
+        os.rmdir(t.path)
+        thread.join()
+    m.restart()
+    equal([n for n in os.listdir(m.path) if n[0] != "."], [])
 
 
 @case("a topic is not empty while any group has unread entries")
