@@ -507,6 +507,12 @@ static void rename_request(struct request *request)
     struct place_key key = {.kind = KIND_ROOT};
 
     int r = dir_find(request->mount, request->node, request->name, &key);
+    if (r == 0 && key.kind == KIND_TOPIC && key.topic == NULL &&
+        closings_pending(request->mount, request->offset, 0) &&
+        request_retry_closing(request, rename_request)) { /* a close may make the topic */
+        place_key_fini(&key);
+        return;
+    }
     if (r == 0 && key.kind == KIND_TOPIC && key.topic != NULL)
         r = walrus_topic_rename(key.topic, request->new_name);
     else if (r == 0 && key.kind == KIND_GROUP)

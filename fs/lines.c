@@ -167,7 +167,8 @@ int lines_write(struct handle *handle, const char *data, size_t size, bool durab
     size_t dropped = drop_measure(lines, data, size, &ends);
 
     /* The library would say so, but only once the line ends. */
-    if (handle_key(handle)->topic != NULL && walrus_topic_removed(handle_key(handle)->topic))
+    struct walrus_topic *topic = produce_known_topic(handle);
+    if (topic != NULL && walrus_topic_removed(topic))
         return -ENODEV;
     lines->cut = size > handle->mount->append_size;
     if (lines->again) {

@@ -30,8 +30,7 @@ static bool must_sync(const struct handle *handle, int flags)
     return flags_sync(flags) || walrus_fsync_each(handle->mount->store);
 }
 
-/* The topic that the handle is about; NULL: a write is yet to find or make it. */
-static struct walrus_topic *known_topic(const struct handle *handle)
+struct walrus_topic *produce_known_topic(const struct handle *handle)
 {
     struct walrus_topic *topic = handle_key(handle)->topic;
     return topic != NULL ? topic : atomic_load(&handle->made);
@@ -58,7 +57,7 @@ static int make_topic(const struct handle *handle, struct walrus_topic **ret_top
 
 int produce_topic(struct handle *handle, struct walrus_topic **ret_topic)
 {
-    struct walrus_topic *topic = known_topic(handle), *none = NULL;
+    struct walrus_topic *topic = produce_known_topic(handle), *none = NULL;
 
     if (topic == NULL) {
         int r = make_topic(handle, &topic);
@@ -203,7 +202,7 @@ void produce_write(struct handle *handle, fuse_req_t req, const char *data, size
     }
     /* What makes its topic waits for the disk, too. */
     bool durable = must_sync(handle, flags);
-    bool blocks = (durable && handle->kind != KIND_BLOB) || known_topic(handle) == NULL;
+    bool blocks = (durable && handle->kind != KIND_BLOB) || produce_known_topic(handle) == NULL;
     if (!blocks && (!serial || serial_try(&handle->serial))) {
         struct mount *mount = handle->mount;
         r = write_now(handle, data, size, offset, durable);
@@ -276,7 +275,7 @@ static int sync_now(struct handle *handle)
         r = blob_commit(handle, false);
     if (r < 0)
         return r;
-    topic = known_topic(handle);
+    topic = produce_known_topic(handle);
     if (topic != NULL)
         return walrus_topic_sync(topic);
     r = walrus_topic_find(handle->mount->store, handle_key(handle)->name, &topic);

@@ -36,7 +36,9 @@ WALRUS_CHECK int blob_flush(struct handle *handle, pid_t tid, bool durable);
 void blob_open(struct handle *handle, pid_t tid);
 void blob_fini(struct handle *handle);
 
-/* The topic of a producer, made now if the mount makes topics at the first write (blocks then); a
+/* The topic of a producer; NULL: a write is yet to find or make it. */
+struct walrus_topic *produce_known_topic(const struct handle *handle);
+/* The same, made now if the mount makes topics at the first write (blocks then); a
  * reference.  -ENOENT */
 WALRUS_CHECK int produce_topic(struct handle *handle, struct walrus_topic **ret_topic);
 

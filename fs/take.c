@@ -360,7 +360,7 @@ static bool take_read_blocks(const struct handle *handle, size_t size, uint64_t 
     if (take->reader == NULL || !is_claim(handle))
         return false;
     if (!is_strict(handle))
-        return MIN(offset + size, have) > take->delivered && walrus_reader_due(take->reader);
+        return walrus_reader_due(take->reader);
     if (offset >= have)
         return handle->kind == KIND_DRAIN && !take->ended;
     return MIN(offset + size, have) > take->touched;

@@ -89,6 +89,27 @@ def _(m):
         equal(t.next(), b"rest")
 
 
+@case("autocreate: a topic that the close of lines makes can be renamed after it", "-o", "autocreate")
+def _(m):
+    for i in range(50):
+        t = m.find(f"t{i}")
+        lib.write_once(t.file("lines"), b"abc")
+        os.rename(t.path, os.path.join(m.path, f"u{i}"))
+    equal(sorted(n for n in os.listdir(m.path) if n[0] != "."), sorted(f"u{i}" for i in range(50)))
+
+
+@case("autocreate: a line is not taken for a topic that the same open file made and that was removed", "-o", "autocreate")
+def _(m):
+    t = m.find("t")
+    fd = os.open(t.file("lines"), os.O_WRONLY)
+    equal(os.write(fd, b"one\n"), 4)
+    equal(t.next(), b"one\n")
+    os.rmdir(t.path)
+    with fails_with(errno.ENODEV):
+        os.write(fd, b"two")
+    os.close(fd)
+
+
 @case("without autocreate a write to an unknown topic is ENOENT")
 def _(m):
     with fails_with(errno.ENOENT):
