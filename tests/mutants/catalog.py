@@ -723,3 +723,21 @@ mutant("o-sync-ignored", "a write through O_SYNC is durable when it returns",
        "    return flags_sync(flags) || walrus_fsync_each(handle->mount->store);",
        "    (void)flags;\n    return walrus_fsync_each(handle->mount->store);",
        "mount durable.py O_SYNC")
+mutant("group-changes-behind-its-topic", "no record of a group follows the removal of its topic",
+       "engine/group.c",
+       "    if (atomic_load(&topic->removed) || atomic_load(&group->removed))\n"
+       "        r = -ENODEV;\n"
+       "    else if (name",
+       "    if (atomic_load(&group->removed))\n"
+       "        r = -ENODEV;\n"
+       "    else if (name",
+       "unit groups a_change_of_one_does_not_bring_a_topic_back_that_is_being_removed")
+mutant("group-removed-with-its-topic", "a group is taken out once, also when its topic goes at the same time",
+       "engine/group.c",
+       "    if (atomic_load(&topic->removed) || atomic_load(&group->removed))\n"
+       "        r = -ENODEV;\n"
+       "    else if (topic->groups.next",
+       "    if (atomic_load(&group->removed))\n"
+       "        r = -ENODEV;\n"
+       "    else if (topic->groups.next",
+       "unit groups one_can_be_removed_while_its_topic_is")
